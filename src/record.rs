@@ -174,7 +174,7 @@ pub fn put_varint(out: &mut Vec<u8>, value: i64) {
 /// How many bytes [`put_varint`] writes for `value`.
 pub fn varint_len(value: i64) -> usize {
     let zigzag = ((value << 1) ^ (value >> 63)) as u64;
-    ((64 - (zigzag | 1).leading_zeros() as usize) + 6) / 7
+    (64 - (zigzag | 1).leading_zeros() as usize).div_ceil(7)
 }
 
 fn put_nullable(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
