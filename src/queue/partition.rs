@@ -1,0 +1,168 @@
+//! One topic-partition's queue: the lock-free intake, and behind a lock the window.
+//!
+//! Any task may push; one task, the drainer's, takes. Which drainer that is can change ([`Partition::assign`],
+//! [`Partition::hand_over`]): never while something is in flight on the old one's connection.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crossbeam::queue::SegQueue;
+use parking_lot::{Mutex, MutexGuard};
+
+use super::drainer::Drainer;
+use super::item::Item;
+use super::signal::{Signal, Urgency};
+use super::topic::TopicInfo;
+use super::window::Window;
+
+/// Who drains a partition now, and who shall from when its old connection has answered.
+#[derive(Debug, Default)]
+struct Home {
+    current: Option<Arc<Drainer>>,
+    next: Option<Arc<Drainer>>,
+}
+
+/// See the module. Idle, it is 512 bytes and nothing else.
+#[derive(Debug)]
+pub struct Partition {
+    intake: SegQueue<Box<Item>>,
+    topic: Arc<TopicInfo>,
+    id: i32,
+    signal: Signal,
+    /// Bytes of records in the intake and in the window's front.
+    waiting: AtomicUsize,
+    home: Mutex<Home>,
+    window: Mutex<Window>,
+}
+
+impl Partition {
+    /// An empty queue that nobody drains yet.
+    pub fn new(topic: Arc<TopicInfo>, id: i32) -> Arc<Self> {
+        Arc::new(Partition {
+            intake: SegQueue::new(),
+            topic,
+            id,
+            signal: Signal::default(),
+            waiting: AtomicUsize::new(0),
+            home: Mutex::default(),
+            window: Mutex::default(),
+        })
+    }
+
+    /// Its topic.
+    pub fn topic(&self) -> &Arc<TopicInfo> {
+        &self.topic
+    }
+
+    /// Its number within the topic.
+    pub fn id(&self) -> i32 {
+        self.id
+    }
+
+    /// Puts a burst at the end. Lock-free but for the moment when an idle partition becomes ready; never waits.
+    /// The item's bytes must be charged already.
+    pub fn push(self: &Arc<Self>, item: Box<Item>) {
+        let bytes = item.left_bytes();
+        // Counted before it is there: so the count never falls below what the drainer takes away.
+        let waiting = self.waiting.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.intake.push(item);
+        let full = waiting >= self.topic.rules.batch_size;
+        if self.signal.raise(if full { Urgency::Urgent } else { Urgency::Listed }) {
+            self.announce();
+        }
+    }
+
+    /// Bytes of records that wait to be put in a batch.
+    pub fn waiting_bytes(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Whether a whole batch waits.
+    pub fn is_full(&self) -> bool {
+        self.waiting_bytes() >= self.topic.rules.batch_size
+    }
+
+    /// The window; held for as long as it takes to make a batch. Pushes do not need it.
+    pub fn window(&self) -> MutexGuard<'_, Window> {
+        self.window.lock()
+    }
+
+    /// For the drainer: pushes from now on announce themselves anew. Call it before looking into the intake.
+    pub fn lower_signal(&self) {
+        self.signal.lower();
+    }
+
+    /// For the drainer, which keeps this partition in a list of its own: pushes need not announce what it will see.
+    /// False if a push has raised the signal meanwhile; it is announced then, or will be.
+    pub fn keep_listed(&self, urgency: Urgency) -> bool {
+        self.signal.raise(urgency)
+    }
+
+    /// For the drainer: the oldest burst that is not in the window yet.
+    pub fn take_from_intake(&self) -> Option<Box<Item>> {
+        self.intake.pop()
+    }
+
+    /// Whether the intake is empty.
+    pub fn intake_is_empty(&self) -> bool {
+        self.intake.is_empty()
+    }
+
+    /// For the drainer: so many bytes of records have gone into a batch.
+    pub fn batched(&self, bytes: usize) {
+        self.waiting.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// The partition shall be drained by `drainer`. At once if nobody drains it; else from when the present drainer
+    /// hands it over, for which it is woken. For the supervisor.
+    pub fn assign(self: &Arc<Self>, drainer: &Arc<Drainer>) {
+        let mut home = self.home.lock();
+        match &home.current {
+            None => {
+                home.current = Some(drainer.clone());
+                home.next = None;
+            }
+            Some(current) if Arc::ptr_eq(current, drainer) => {
+                home.next = None;
+                return;
+            }
+            Some(_) => home.next = Some(drainer.clone()),
+        }
+        let told = home.current.clone();
+        drop(home);
+        if let Some(told) = told {
+            told.announce(self.clone());
+        }
+    }
+
+    /// Whether `drainer` drains it now.
+    pub fn is_drained_by(&self, drainer: &Arc<Drainer>) -> bool {
+        self.home.lock().current.as_ref().is_some_and(|current| Arc::ptr_eq(current, drainer))
+    }
+
+    /// Whether it waits to be handed over.
+    pub fn is_leaving(&self) -> bool {
+        self.home.lock().next.is_some()
+    }
+
+    /// For the present drainer, when nothing of the partition is in flight on its connection, and for the supervisor,
+    /// when the drainer's task has ended: passes it on to the next drainer, if there is one.
+    pub fn hand_over(self: &Arc<Self>) {
+        let mut home = self.home.lock();
+        if let Some(next) = home.next.take() {
+            home.current = Some(next.clone());
+            drop(home);
+            // Whatever the signal says: the new drainer looks once, and that look lowers it.
+            next.announce(self.clone());
+        }
+    }
+
+    /// Tells the drainer to look.
+    pub fn announce(self: &Arc<Self>) {
+        // Read after the signal was raised: a drainer that took over before sees what was pushed when it first looks.
+        let current = self.home.lock().current.clone();
+        if let Some(drainer) = current {
+            drainer.announce(self.clone());
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! What of a partition is on its way: records taken from the intake, the batches made of them, and the state of their flight.
+//!
+//! This is the data alone, so that it outlives every connection; the rules by which it changes are `broker::flight`
+//! (`docs/` has them in words). All of it lies behind the partition's lock and is touched by its drainer only.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::item::Item;
+use super::receipt::Mark;
+use crate::record::TimestampMs;
+use crate::wire::record_batch::{Lane, SealedBatch, Stamp};
+
+/// At most so many batches of a partition between the oldest unacknowledged and the newest sent: what a broker remembers
+/// of a producer (`ProducerStateEntry.NUM_BATCHES_TO_RETAIN`).
+pub const MAX_BATCHES: usize = 5;
+
+/// One connection to a broker, never the same number twice in a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionId(pub u64);
+
+/// Which producer id a batch is numbered under: old ones fly alone, under an id of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Its newest record is younger than half of the brokers' `producer.id.expiration.ms`.
+    Fresh = 0,
+    /// It is not, and a broker may forget the producer at any time after it.
+    Old = 1,
+}
+
+/// The lane in use, and where it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaneState {
+    /// Producer id and epoch.
+    pub lane: Lane,
+    /// Which of the two ids.
+    pub side: Side,
+    /// The next new batch's first number.
+    pub next_sequence: i32,
+    /// It has had a success: brokers know it.
+    pub proven: bool,
+}
+
+/// A batch that is made and has never been sent: it has no numbers yet.
+#[derive(Debug)]
+pub struct Built {
+    /// The batch.
+    pub sealed: SealedBatch,
+    /// Which producer id it will fly under.
+    pub side: Side,
+    /// Receipts of its records.
+    pub marks: Vec<Mark>,
+    /// What it is charged in the memory budget.
+    pub charged: usize,
+}
+
+/// A batch that has been sent: frozen.
+#[derive(Debug)]
+pub struct Batch {
+    /// The batch as it goes out.
+    pub bytes: Bytes,
+    /// Its lane and first sequence number.
+    pub stamp: Stamp,
+    /// Records in it.
+    pub count: u32,
+    /// Which producer id it flies under.
+    pub side: Side,
+    /// Its newest record's timestamp.
+    pub max_timestamp: TimestampMs,
+    /// Receipts of its records.
+    pub marks: Vec<Mark>,
+    /// What it is charged in the memory budget.
+    pub charged: usize,
+    /// Some attempt has no answer that says what became of it.
+    pub in_doubt: bool,
+    /// Counted as a possible duplicate already.
+    pub counted: bool,
+}
+
+/// What identifies an attempt while it is in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// The batch's stamp.
+    pub stamp: Stamp,
+    /// And its number of records.
+    pub count: u32,
+}
+
+/// What the flight is about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// Send: what was sent before, oldest first, then what is new.
+    #[default]
+    Go,
+    /// Error 45 on the oldest: something later may be there. Send these alone, one after the other, until one succeeds.
+    Probe(VecDeque<Attempt>),
+}
+
+/// The first answer of a flight that was no success; acted on when all answers are in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setback {
+    /// Which attempt.
+    pub attempt: Attempt,
+    /// Kafka's error code.
+    pub code: i16,
+    /// The broker's words.
+    pub message: Option<String>,
+}
+
+/// Why a partition makes no progress.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parked {
+    /// Kafka's error code.
+    pub code: i16,
+    /// The broker's words, if it had any.
+    pub message: Option<String>,
+}
+
+/// In which of its drainer's lists a partition stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Listing {
+    /// None: a push or an answer brings it back.
+    #[default]
+    None,
+    /// Waiting for its linger to be over.
+    Lingering,
+    /// Waiting for room on the connection.
+    Queued,
+    /// Waiting for a backoff to be over.
+    Holding,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Window {
+    /// Taken from the intake, not yet in a batch.
+    pub front: VecDeque<Box<Item>>,
+    /// Made, never sent: waits until what was sent before is settled.
+    pub built: Option<Box<Built>>,
+    /// Sent and not settled, oldest first.
+    pub batches: VecDeque<Batch>,
+    /// The lane of all batches in the window.
+    pub lane: Option<LaneState>,
+    /// The next epoch of the two producer ids, fresh and old.
+    pub next_epoch: [i16; 2],
+    /// The flight; absent when there is nothing to remember.
+    pub flight: Option<Box<Flight>>,
+    /// The drainer's list.
+    pub listing: Listing,
+    /// The offset behind the last acknowledged batch, and of which topic.
+    pub acknowledged: Option<(Uuid, i64)>,
+}
+
+/// The state of a flight.
+#[derive(Debug)]
+pub struct Flight {
+    /// The connection that `in_flight` was sent on.
+    pub connection: ConnectionId,
+    /// Sent on that connection and not answered, in order.
+    pub in_flight: VecDeque<Attempt>,
+    /// One in flight until the next success.
+    pub alone: bool,
+    /// See [`Setback`].
+    pub setback: Option<Setback>,
+    /// See [`Phase`].
+    pub phase: Phase,
+    /// Rounds of probes that all answered 45.
+    pub rounds: u32,
+    /// Setbacks since the last success.
+    pub attempts: u32,
+    /// Nothing is sent before.
+    pub not_before: Option<Instant>,
+    /// Why nothing comes of it.
+    pub parked: Option<Parked>,
+}
+
+impl Flight {
+    /// Nothing sent yet on `connection`, which begins alone.
+    pub fn new(connection: ConnectionId) -> Box<Self> {
+        Box::new(Flight {
+            connection,
+            in_flight: VecDeque::new(),
+            alone: true,
+            setback: None,
+            phase: Phase::Go,
+            rounds: 0,
+            attempts: 0,
+            not_before: None,
+            parked: None,
+        })
+    }
+}
+
+impl Batch {
+    /// What it is called while it is in flight.
+    pub fn attempt(&self) -> Attempt {
+        Attempt { stamp: self.stamp, count: self.count }
+    }
+}
+
+impl Window {
+    /// Records here: taken, batched or sent, and not settled.
+    pub fn held_records(&self) -> u64 {
+        let front: u64 = self.front.iter().map(|item| u64::from(item.left())).sum();
+        let built = self.built.as_ref().map_or(0, |built| u64::from(built.sealed.count()));
+        front + built + self.batches.iter().map(|batch| u64::from(batch.count)).sum::<u64>()
+    }
+
+    /// Attempts that wait for their answer.
+    pub fn in_flight(&self) -> usize {
+        self.flight.as_ref().map_or(0, |flight| flight.in_flight.len())
+    }
+}
