@@ -1,1 +1,239 @@
-//! (to come)
+//! What the operator decides: a TOML file in, a checked [`Config`] out.
+//!
+//! - `defaults` is the one place where a default stands. A file says only what differs.
+//! - `topics` finds the rules of a topic: exact name, else the glob with the most literal characters, else `[producer]`.
+
+mod defaults;
+mod topics;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use topics::{InvalidPattern, PatternOverlap, TopicPattern, Topics};
+
+/// Everything that the configuration file decides. The fields are the file's keys, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// `[daemon]`: the process.
+    pub daemon: Daemon,
+    /// `[kafka]`: the cluster and how it is spoken to.
+    pub kafka: Kafka,
+    /// `[memory]`: the budget for all that is held.
+    pub memory: Memory,
+    /// `[[listeners]]`: the sockets that take records, at least one, each path once.
+    pub listeners: Vec<Listener>,
+    /// `[admin]`: the socket that tells how the daemon is.
+    pub admin: Admin,
+    /// `[producer]`: the rules of every topic that no entry of `topics` speaks of.
+    pub producer: TopicRules,
+    /// `[topics."NAME or glob"]`: the rules of some topics. Ask [`Config::topic_rules`].
+    pub topics: Topics,
+    /// `[limits]`: how many of what may exist.
+    pub limits: Limits,
+}
+
+/// `[daemon]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Daemon {
+    /// How long a stop delivers what is held before it gives up. At most a day.
+    pub drain_timeout: Duration,
+    /// Threads that run the daemon's tasks, at most 1024. 0: one per core, but no more than four.
+    pub worker_threads: usize,
+}
+
+/// `[kafka]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kafka {
+    /// Where the cluster is asked for its brokers; at least one.
+    pub bootstrap_servers: Vec<HostPort>,
+    /// How forebay names itself in requests. Not empty.
+    pub client_id: String,
+    /// How long a request may stay without an answer.
+    pub request_timeout: Duration,
+    /// How long a connection may take to open.
+    pub socket_connection_setup_timeout: Duration,
+    /// The first wait before a broker is connected again.
+    pub reconnect_backoff: Duration,
+    /// The longest such wait; each failure doubles it. Not below `reconnect_backoff`.
+    pub reconnect_backoff_max: Duration,
+    /// The first wait before a failed request is sent again.
+    pub retry_backoff: Duration,
+    /// The longest such wait; each failure doubles it. Not below `retry_backoff`.
+    pub retry_backoff_max: Duration,
+    /// Metadata older than this is fetched again, asked for or not.
+    pub metadata_max_age: Duration,
+    /// Produce requests that may be unanswered on a connection, 1 to 5: a broker remembers five batches of a producer and
+    /// partition (`ProducerStateEntry.NUM_BATCHES_TO_RETAIN`).
+    pub max_in_flight_requests_per_connection: usize,
+    /// Bytes of the largest Produce request, and so of the largest batch, before compression.
+    pub max_request_size: usize,
+    /// The brokers' `producer.id.expiration.ms`: what is older than half of it flies alone.
+    pub producer_id_expiration: Duration,
+    /// Whether a Metadata request asks the broker to create the topic.
+    pub allow_auto_create_topics: bool,
+}
+
+/// `[memory]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Bytes that read buffers, bursts, batches, requests and unanswered requests may take together.
+    pub limit: usize,
+}
+
+/// One of `[[listeners]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Where it listens and who may use it.
+    pub socket: SocketFile,
+    /// Bytes of the largest frame, its size field included, or of the largest datagram. At most `memory.limit`.
+    pub max_frame_size: usize,
+    /// What kind of socket it is, with what only that kind has.
+    pub kind: ListenerKind,
+}
+
+/// What kind of socket a listener has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenerKind {
+    /// A stream of frames, answered.
+    Stream(StreamLimits),
+    /// One message a datagram, never answered.
+    Datagram,
+}
+
+/// What only a stream listener has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamLimits {
+    /// Connections open at once.
+    pub max_connections: usize,
+    /// Records in one Produce request.
+    pub max_records_per_request: usize,
+    /// Requests of a connection that may be unanswered; beyond it the connection is not read.
+    pub max_unanswered_requests: usize,
+    /// Bytes of such requests; beyond it the connection is not read. At most `memory.limit`.
+    pub max_unanswered_size: usize,
+    /// How long a frame that has begun may take to be complete, counted while the connection is read.
+    pub frame_timeout: Duration,
+}
+
+/// `[admin]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// Where it listens and who may use it.
+    pub socket: SocketFile,
+}
+
+/// The file of a Unix socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocketFile {
+    /// Absolute, at most 107 bytes: the room in `sockaddr_un`.
+    pub path: PathBuf,
+    /// Permission bits, at most 0o777.
+    pub mode: u32,
+    /// The group that owns it. `None`: the group of the process.
+    pub group: Option<Group>,
+}
+
+/// A group of the system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// By name, looked up when the socket is made.
+    Name(String),
+    /// By number.
+    Id(u32),
+}
+
+/// A host, by name or address, and a port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HostPort {
+    /// A host name, an IPv4 address, or an IPv6 address without brackets.
+    pub host: String,
+    /// 1 to 65535.
+    pub port: u16,
+}
+
+/// How the records of a topic are sent: `[producer]`, with what the topic's own entry says otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopicRules {
+    /// How long a record may wait for others to share its batch. At most a minute.
+    pub linger: Duration,
+    /// Bytes that make a partition ready before `linger` is over. At most `kafka.max_request_size`.
+    pub batch_size: usize,
+    /// How batches are compressed. [`TopicRules::compression`] joins it with the level.
+    pub compression_type: CompressionType,
+    /// How hard; `None`: the codec's default. Unused by a codec without levels.
+    pub compression_level: Option<i32>,
+    /// How long records wait for a topic that the cluster does not know, before error 3.
+    pub max_block: Duration,
+    /// What happens to new records when memory is full.
+    pub full: FullPolicy,
+}
+
+/// Kafka's `compression.type`, as far as this version has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CompressionType {
+    /// As they are.
+    None,
+    /// Zstandard; brokers take it from 2.1 on (KIP-110).
+    Zstd,
+}
+
+/// A codec with all that it needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Compression {
+    /// As they are.
+    None,
+    /// Zstandard.
+    Zstd {
+        /// −131072 to 22, as in Kafka's `compression.zstd.level`.
+        level: i32,
+    },
+}
+
+/// What happens to new records when memory is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FullPolicy {
+    /// The client's socket is not read until there is room.
+    Block,
+    /// The client is told by an error.
+    Reject,
+}
+
+/// `[limits]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Topics known at once.
+    pub max_topics: usize,
+    /// Topics held while the cluster does not know them. At most `max_topics`.
+    pub max_unknown_topics: usize,
+}
+
+impl Config {
+    /// The rules of `topic`. Walks over the patterns: ask once a topic, and keep the answer.
+    pub fn topic_rules(&self, topic: &str) -> TopicRules {
+        self.topics.find(topic).unwrap_or(self.producer)
+    }
+}
+
+impl TopicRules {
+    /// The codec with its level.
+    pub fn compression(&self) -> Compression {
+        match self.compression_type {
+            CompressionType::None => Compression::None,
+            CompressionType::Zstd => {
+                Compression::Zstd { level: self.compression_level.unwrap_or(defaults::ZSTD_LEVEL) }
+            }
+        }
+    }
+}
+
+impl fmt::Display for HostPort {
+    /// As in the file: `host:port`, an IPv6 address in brackets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
