@@ -1,1 +1,127 @@
-//! (to come)
+//! Makes batches of what waits in a partition: merges small bursts, cuts large ones, compresses.
+//!
+//! A batch is cut at the moment when it can be sent, so a partition whose connection has no room gets fuller batches, up to
+//! the largest that a request may carry. It has no sequence numbers yet: those are given at its first send.
+
+mod split;
+
+use tracing::warn;
+
+use crate::config::Compression;
+use crate::queue::budget::Budget;
+use crate::queue::item::Payload;
+use crate::queue::partition::Partition;
+use crate::queue::receipt::Mark;
+use crate::queue::window::{Built, Side, Window};
+use crate::record::TimestampMs;
+use crate::wire::codec::Codec;
+use crate::wire::record_batch::{BatchBuilder, SealedBatch, from_opaque};
+
+pub use split::{split, split_marks};
+
+/// What a batch is charged beside its bytes.
+pub const BATCH_OVERHEAD_BYTES: usize = 256;
+
+/// What decides how batches are cut.
+#[derive(Clone, Copy, Debug)]
+pub struct CutRules {
+    /// Bytes of the largest batch, header included and before compression; a single record may be larger.
+    pub max_bytes: usize,
+    /// A batch whose newest record is older than this flies on the old side. `None` where brokers stamp the records.
+    pub old_before: Option<TimestampMs>,
+}
+
+/// Cuts batches; keeps its buffer and its compression contexts from one to the next.
+#[derive(Default)]
+pub struct Cutter {
+    builder: BatchBuilder,
+}
+
+impl Cutter {
+    /// Makes a batch of the oldest records that wait, and leaves it in `window.built`. False if there are none.
+    /// The caller has lowered the partition's signal.
+    pub fn cut(&mut self, partition: &Partition, window: &mut Window, rules: CutRules, budget: &Budget) -> bool {
+        let mut marks = Vec::new();
+        let mut taken_bytes = 0;
+        let mut opaque = None;
+        loop {
+            if window.front.is_empty() {
+                match partition.take_from_intake() {
+                    Some(item) => window.front.push_back(item),
+                    None => break,
+                }
+            }
+            let Some(item) = window.front.front_mut() else { break };
+            let before = item.left_bytes();
+            if let Payload::Batch(batch) = item.payload() {
+                if self.builder.count() > 0 {
+                    break;
+                }
+                opaque = Some(from_opaque(
+                    batch.codec,
+                    batch.count,
+                    batch.base_timestamp,
+                    batch.max_timestamp,
+                    &batch.records,
+                ));
+                item.take_whole(&mut marks);
+                taken_bytes += before;
+            } else {
+                let base = self.builder.count();
+                let builder = &mut self.builder;
+                let taken = item.take_while(|record| {
+                    let (stamp, suffix) = (record.timestamp, record.suffix);
+                    let fits = builder.len_bytes() + builder.encoded_len(stamp, suffix.len()) <= rules.max_bytes;
+                    if fits || builder.count() == 0 {
+                        builder.append(stamp, suffix);
+                        return true;
+                    }
+                    false
+                });
+                item.take_marks(taken, base, &mut marks);
+                taken_bytes += before - item.left_bytes();
+            }
+            if item.left() > 0 {
+                break;
+            }
+            budget.release(item.charged_bytes());
+            window.front.pop_front();
+            if opaque.is_some() {
+                break;
+            }
+        }
+        partition.batched(taken_bytes);
+        let sealed = match opaque {
+            Some(sealed) => sealed,
+            None if self.builder.count() == 0 => return false,
+            None => self.finish(partition),
+        };
+        let charged = sealed.len_bytes() + BATCH_OVERHEAD_BYTES;
+        budget.charge(charged);
+        window.built = Some(Box::new(built(sealed, marks, charged, rules)));
+        true
+    }
+
+    fn finish(&mut self, partition: &Partition) -> SealedBatch {
+        let (codec, level) = match partition.topic().rules.compression() {
+            Compression::None => (Codec::None, None),
+            Compression::Zstd { level } => (Codec::Zstd, Some(level)),
+        };
+        let (sealed, failure) = self.builder.finish(codec, level);
+        if let Some(error) = failure {
+            warn!(topic = %partition.topic().name, %error, "batch is sent uncompressed");
+        }
+        sealed
+    }
+}
+
+fn built(sealed: SealedBatch, marks: Vec<Mark>, charged: usize, rules: CutRules) -> Built {
+    let side = match rules.old_before {
+        Some(limit) if sealed.max_timestamp() < limit => Side::Old,
+        _ => Side::Fresh,
+    };
+    Built { sealed, side, marks, charged }
+}
+
+#[cfg(test)]
+mod tests;

@@ -128,18 +128,16 @@ impl BatchBuilder {
         self.count += 1;
     }
 
-    /// Takes the batch out, compressed if that pays. The builder is empty afterwards, also on an error, which loses the batch's
-    /// copy of the records: the caller still holds them.
-    ///
-    /// Errors: a codec that cannot be written here, a compressor that fails.
-    pub fn finish(&mut self, codec: Codec, level: Option<i32>) -> Result<SealedBatch, WireError> {
+    /// Takes the batch out, compressed if that pays. The builder is empty afterwards. A compressor that fails costs the
+    /// compression, never the batch: the error comes beside it.
+    pub fn finish(&mut self, codec: Codec, level: Option<i32>) -> (SealedBatch, Option<WireError>) {
         let count = std::mem::take(&mut self.count);
         let (base, max) = (self.base_timestamp, self.max_timestamp);
         let raw = self.bytes.get(HEADER_BYTES..).unwrap_or_default();
         let sealed = match self.compressor.compress(codec, level, raw) {
-            Ok(Some(packed)) => Ok(from_opaque(codec, count, base, max, packed)),
-            Ok(None) => Ok(self.take_raw(count)),
-            Err(error) => Err(error),
+            Ok(Some(packed)) => (from_opaque(codec, count, base, max, packed), None),
+            Ok(None) => (self.take_raw(count), None),
+            Err(error) => (self.take_raw(count), Some(error)),
         };
         self.compressor.trim();
         self.bytes.clear();
