@@ -21,6 +21,7 @@
 //!
 //! The modules stand in the order in which they may import each other, see `ARCHITECTURE.md`.
 
+pub mod backoff;
 pub mod record;
 
 pub mod config;

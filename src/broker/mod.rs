@@ -1,1 +1,3 @@
 //! (to come)
+pub mod flight;
+pub mod verdict;

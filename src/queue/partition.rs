@@ -92,12 +92,6 @@ impl Partition {
         self.signal.lower();
     }
 
-    /// For the drainer, which keeps this partition in a list of its own: pushes need not announce what it will see.
-    /// False if a push has raised the signal meanwhile; it is announced then, or will be.
-    pub fn keep_listed(&self, urgency: Urgency) -> bool {
-        self.signal.raise(urgency)
-    }
-
     /// For the drainer: the oldest burst that is not in the window yet.
     pub fn take_from_intake(&self) -> Option<Box<Item>> {
         self.intake.pop()
@@ -145,8 +139,8 @@ impl Partition {
         self.home.lock().next.is_some()
     }
 
-    /// For the present drainer, when nothing of the partition is in flight on its connection, and for the supervisor,
-    /// when the drainer's task has ended: passes it on to the next drainer, if there is one.
+    /// For the present drainer, when nothing of the partition is in flight on its connection: passes it on to the next
+    /// drainer, if there is one.
     pub fn hand_over(self: &Arc<Self>) {
         let mut home = self.home.lock();
         if let Some(next) = home.next.take() {
@@ -157,8 +151,29 @@ impl Partition {
         }
     }
 
+    /// For the supervisor, when the task behind `drainer` has ended and will not be built anew: nobody drains the partition,
+    /// or at once the one who was to be next.
+    pub fn abandon(self: &Arc<Self>, drainer: &Arc<Drainer>) {
+        let mut home = self.home.lock();
+        if home.current.as_ref().is_some_and(|current| Arc::ptr_eq(current, drainer)) {
+            home.current = home.next.take();
+            drop(home);
+            self.announce();
+        }
+    }
+
+    /// Whether somebody drains it: its leader is known.
+    pub fn has_leader(&self) -> bool {
+        self.home.lock().current.is_some()
+    }
+
+    /// The broker whose task drains it.
+    pub fn leader(&self) -> Option<i32> {
+        self.home.lock().current.as_ref().map(|drainer| drainer.broker)
+    }
+
     /// Tells the drainer to look.
-    pub fn announce(self: &Arc<Self>) {
+    fn announce(self: &Arc<Self>) {
         // Read after the signal was raised: a drainer that took over before sees what was pushed when it first looks.
         let current = self.home.lock().current.clone();
         if let Some(drainer) = current {

@@ -101,13 +101,18 @@ pub enum Phase {
 
 /// The first answer of a flight that was no success; acted on when all answers are in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Setback {
-    /// Which attempt.
-    pub attempt: Attempt,
-    /// Kafka's error code.
-    pub code: i16,
-    /// The broker's words.
-    pub message: Option<String>,
+pub enum Setback {
+    /// The broker answered an error.
+    Refused {
+        /// Which attempt.
+        attempt: Attempt,
+        /// Kafka's error code.
+        code: i16,
+        /// The broker's words.
+        message: Option<String>,
+    },
+    /// A success at an offset that was acknowledged before: Kafka's log has shrunk.
+    LogShrunk,
 }
 
 /// Why a partition makes no progress.
@@ -150,8 +155,10 @@ pub struct Window {
     pub flight: Option<Box<Flight>>,
     /// The drainer's list.
     pub listing: Listing,
-    /// The offset behind the last acknowledged batch, and of which topic.
-    pub acknowledged: Option<(Uuid, i64)>,
+    /// The topic's id when a connection last took the partition on.
+    pub topic_id: Uuid,
+    /// The offset behind the last acknowledged batch.
+    pub acknowledged_end: Option<i64>,
 }
 
 /// The state of a flight.

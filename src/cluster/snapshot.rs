@@ -1,0 +1,203 @@
+//! What is known of the cluster at one moment: immutable, numbered.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::config::HostPort;
+use crate::wire::api::metadata::{Broker, Metadata, Topic};
+use crate::wire::codes;
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Counts up with each change.
+    pub generation: u64,
+    /// When the brokers were last asked; `None` before the first answer.
+    pub as_of: Option<Instant>,
+    /// Which cluster it is.
+    pub cluster_id: Option<String>,
+    /// Where brokers are reached, by id.
+    pub brokers: BTreeMap<i32, HostPort>,
+    /// The topics that were asked for, by name.
+    pub topics: HashMap<Arc<str>, TopicState>,
+}
+
+/// What the cluster says of a topic.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TopicState {
+    /// 0, or why the cluster does not serve it.
+    pub error_code: i16,
+    /// Nil where brokers do not say.
+    pub id: Uuid,
+    /// By partition number. Empty while the topic is unknown.
+    pub leaders: Vec<Leader>,
+}
+
+/// Who leads a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leader {
+    /// `None` while there is none.
+    pub broker: Option<i32>,
+    /// Counts elections; −1 where brokers do not say.
+    pub epoch: i32,
+}
+
+/// A broker's word, in a Produce answer, that somebody else leads a partition (KIP-951).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hint {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: i32,
+    /// The leader's id and epoch.
+    pub leader: (i32, i32),
+    /// Where brokers are reached, as far as the answer said.
+    pub endpoints: Vec<Broker>,
+}
+
+impl Default for Snapshot {
+    fn default() -> Self {
+        Snapshot {
+            generation: 0,
+            as_of: None,
+            cluster_id: None,
+            brokers: BTreeMap::new(),
+            topics: HashMap::new(),
+        }
+    }
+}
+
+impl Snapshot {
+    /// Who leads a partition, if that is known.
+    pub fn leader(&self, topic: &str, partition: i32) -> Option<i32> {
+        let index = usize::try_from(partition).ok()?;
+        self.topics.get(topic)?.leaders.get(index)?.broker
+    }
+
+    /// This snapshot after an answer to a metadata request.
+    #[must_use]
+    pub fn after(&self, answer: &Metadata, now: Instant) -> Snapshot {
+        let mut next = self.clone();
+        next.generation += 1;
+        next.as_of = Some(now);
+        if answer.cluster_id.is_some() {
+            next.cluster_id.clone_from(&answer.cluster_id);
+        }
+        if !answer.brokers.is_empty() {
+            next.brokers = answer.brokers.iter().map(|broker| (broker.id, address(broker))).collect();
+        }
+        for topic in &answer.topics {
+            if let Some(name) = &topic.name {
+                next.topics.entry(name.as_str().into()).or_default().learn(topic);
+            }
+        }
+        next
+    }
+
+    /// This snapshot after a hint; `None` if it says nothing new.
+    #[must_use]
+    pub fn with_hint(&self, hint: &Hint) -> Option<Snapshot> {
+        let (broker, epoch) = hint.leader;
+        let mut next = self.clone();
+        let index = usize::try_from(hint.partition).ok()?;
+        let leader = next.topics.get_mut(&hint.topic)?.leaders.get_mut(index)?;
+        if epoch <= leader.epoch || broker < 0 {
+            return None;
+        }
+        *leader = Leader { broker: Some(broker), epoch };
+        for endpoint in &hint.endpoints {
+            next.brokers.entry(endpoint.id).or_insert_with(|| address(endpoint));
+        }
+        next.generation += 1;
+        Some(next)
+    }
+}
+
+impl TopicState {
+    fn learn(&mut self, topic: &Topic) {
+        self.error_code = topic.error_code;
+        if topic.partitions.is_empty() {
+            // A broker that has not heard of the topic yet, or no longer: whoever led it is asked until a broker knows better.
+            return;
+        }
+        // Epochs count within one topic: one that was deleted and made again begins anew.
+        let again = topic.id != self.id && !self.id.is_nil();
+        self.id = topic.id;
+        for partition in &topic.partitions {
+            let Ok(index) = usize::try_from(partition.id) else { continue };
+            // Ids are dense; one far beyond the number of partitions is an answer that lies.
+            if index >= topic.partitions.len().max(self.leaders.len()) {
+                continue;
+            }
+            if self.leaders.len() <= index {
+                self.leaders.resize(index + 1, Leader { broker: None, epoch: -1 });
+            }
+            let known = &mut self.leaders[index];
+            let stale = partition.leader_epoch >= 0 && partition.leader_epoch < known.epoch;
+            if again || !stale {
+                let leads = partition.error_code == codes::NONE && partition.leader >= 0;
+                // A replica that is offline is said with error 9 beside a leader that works.
+                let leads = leads || partition.error_code == codes::REPLICA_NOT_AVAILABLE && partition.leader >= 0;
+                *known = Leader { broker: leads.then_some(partition.leader), epoch: partition.leader_epoch };
+            }
+        }
+    }
+}
+
+fn address(broker: &Broker) -> HostPort {
+    HostPort { host: broker.host.clone(), port: broker.port }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::api::metadata::Partition;
+
+    fn answer(id: u128, leaders: &[(i32, i32)]) -> Metadata {
+        let partitions = (0i32..)
+            .zip(leaders)
+            .map(|(id, (leader, epoch))| Partition { id, leader: *leader, leader_epoch: *epoch, ..Partition::default() })
+            .collect();
+        let topic = Topic { name: Some("t".into()), id: Uuid::from_u128(id), partitions, ..Topic::default() };
+        let broker = |id| Broker { id, host: "h".into(), port: 9092, rack: None };
+        Metadata { brokers: vec![broker(1), broker(2)], topics: vec![topic], ..Metadata::default() }
+    }
+
+    #[tokio::test]
+    async fn a_leader_of_an_older_epoch_is_not_believed() {
+        let now = Instant::now();
+        let known = Snapshot::default().after(&answer(7, &[(1, 5)]), now);
+        assert_eq!(known.after(&answer(7, &[(2, 4)]), now).leader("t", 0), Some(1));
+        assert_eq!(known.after(&answer(7, &[(2, 6)]), now).leader("t", 0), Some(2));
+        assert_eq!(known.after(&answer(7, &[(-1, 6)]), now).leader("t", 0), None);
+    }
+
+    #[tokio::test]
+    async fn a_topic_with_a_new_id_begins_its_epochs_anew() {
+        let now = Instant::now();
+        let known = Snapshot::default().after(&answer(7, &[(1, 5)]), now);
+        assert_eq!(known.after(&answer(8, &[(2, 0)]), now).leader("t", 0), Some(2));
+    }
+
+    #[tokio::test]
+    async fn a_hint_counts_if_its_epoch_is_later() {
+        let known = Snapshot::default().after(&answer(7, &[(1, 5)]), Instant::now());
+        let endpoint = Broker { id: 3, host: "new".into(), port: 1, rack: None };
+        let hint = |leader| Hint { topic: "t".into(), partition: 0, leader, endpoints: vec![endpoint.clone()] };
+        let next = known.with_hint(&hint((3, 6))).expect("news");
+        assert_eq!((next.leader("t", 0), next.generation), (Some(3), known.generation + 1));
+        assert_eq!(next.brokers[&3].host, "new");
+        assert!(known.with_hint(&hint((3, 5))).is_none());
+        assert!(known.with_hint(&hint((-1, 9))).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_partition_number_that_lies_allocates_nothing() {
+        let mut lie = answer(7, &[(1, 5)]);
+        lie.topics[0].partitions[0].id = i32::MAX;
+        assert!(Snapshot::default().after(&lie, Instant::now()).topics["t"].leaders.is_empty());
+    }
+}
