@@ -63,7 +63,7 @@ pub fn encode(
 ) -> Result<Frame, WireError> {
     let out = frame::open_request(ApiKey::Produce, version, correlation_id, client_id)?;
     let flexible = shape::request(ApiKey::Produce).is_flexible(version);
-    let mut out = Envelope { segments: Vec::new(), bytes: 0, open: out, flexible };
+    let mut out = Envelope { head: BytesMut::new(), segments: Vec::new(), bytes: 0, open: out, flexible };
     out.text(None)?;
     out.open.put_i16(-1);
     out.open.put_i32(milliseconds(timeout));
@@ -94,8 +94,13 @@ pub fn encode(
 
 /// A request in the making: segments that are done, and the bytes since the last batch.
 struct Envelope {
+    /// The first segment, kept open for the frame's length.
+    head: BytesMut,
+    /// The others.
     segments: Vec<Bytes>,
+    /// Bytes of all segments.
     bytes: usize,
+    /// What comes after the last segment.
     open: BytesMut,
     flexible: bool,
 }
@@ -155,21 +160,22 @@ impl Envelope {
 
     fn split(&mut self) {
         self.bytes += self.open.len();
-        let done = self.open.split().freeze();
-        self.segments.push(done);
+        let done = self.open.split();
+        if self.head.is_empty() {
+            self.head = done;
+        } else {
+            self.segments.push(done.freeze());
+        }
     }
 
-    /// Ends the frame. The length stands in the first segment, which nobody else holds.
+    /// Ends the frame with its length, which stands at its front.
     fn close(mut self) -> Result<Vec<Bytes>, WireError> {
         if !self.open.is_empty() {
             self.split();
         }
         let length = frame::length_field(self.bytes - frame::LENGTH_BYTES, ApiKey::Produce.name())?;
-        if let Some(first) = self.segments.first_mut() {
-            let mut head = BytesMut::from(&first[..]);
-            head[..length.len()].copy_from_slice(&length);
-            *first = head.freeze();
-        }
+        self.head[..length.len()].copy_from_slice(&length);
+        self.segments.insert(0, self.head.freeze());
         Ok(self.segments)
     }
 }
