@@ -310,6 +310,21 @@ fn a_small_batch_does_not_hold_a_large_buffer() {
 }
 
 #[test]
+fn offset_deltas_of_three_bytes_are_read_back() {
+    let mut builder = BatchBuilder::new();
+    let suffix = [1, 1, 0];
+    for n in 0..9000 {
+        builder.append(n, &suffix);
+    }
+    let bytes = builder.finish(Codec::None, None).unwrap().stamp(STAMP);
+    for (n, record) in records(&bytes, 1 << 20).unwrap().enumerate() {
+        let record = record.unwrap();
+        assert_eq!((record.offset_delta as usize, record.timestamp as usize), (n, n));
+        assert_eq!(&record.suffix[..], suffix);
+    }
+}
+
+#[test]
 fn an_empty_batch_is_a_header() {
     let sealed = BatchBuilder::new().finish(Codec::Zstd, None).unwrap();
     assert!(sealed.is_empty());
