@@ -12,6 +12,8 @@
 //! Deliberately absent: timeouts, reconnecting, throttling, and any bound on what is queued; the owner has
 //! [`Connection::unwritten`] and [`Connection::outstanding`] for that.
 
+mod error;
+
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
@@ -22,11 +24,12 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
-use super::WireError;
 use super::api::ApiKey;
 use super::api::api_versions::{self, Versions};
 use super::codes;
 use super::frame::{self, Frame, LENGTH_BYTES};
+
+pub use error::ConnectionError;
 
 /// Segments handed to one write.
 const SEGMENTS_PER_WRITE: usize = 64;
@@ -40,52 +43,6 @@ const READ_MAX_BYTES: usize = 64 << 10;
 pub struct Limits {
     /// A larger response ends the connection.
     pub max_response_bytes: usize,
-}
-
-/// Why a connection is over.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectionError {
-    /// The broker closed it while nothing was asked; brokers close idle connections.
-    #[error("connection closed by the broker")]
-    Closed,
-    /// The broker closed it, or it broke, with requests unanswered or a response half read. What they asked for may have
-    /// happened.
-    #[error("connection closed by the broker with {outstanding} requests unanswered")]
-    Interrupted {
-        /// How many.
-        outstanding: usize,
-    },
-    /// The socket failed.
-    #[error("connection failed: {0}")]
-    Io(#[from] io::Error),
-    /// The peer does not speak Kafka, or lost the thread.
-    #[error("not a valid answer: {0}")]
-    Wire(#[from] WireError),
-    /// A response of impossible size.
-    #[error("response of {size} bytes, allowed are 4 to {limit}; is this a Kafka listener, and without TLS?")]
-    ResponseSize {
-        /// What its length field says.
-        size: i32,
-        /// [`Limits::max_response_bytes`].
-        limit: usize,
-    },
-    /// A response to something else than the oldest request.
-    #[error("response to request {got}, expected one to {expected:?}")]
-    OutOfOrder {
-        /// Its correlation id.
-        got: i32,
-        /// That of the oldest unanswered request, if there is one.
-        expected: Option<i32>,
-    },
-    /// The broker refuses every version of ApiVersions, or answers it with an error.
-    #[error("broker answers ApiVersions with error {code} {}", codes::name(*code))]
-    Refused {
-        /// Kafka's error code.
-        code: i16,
-    },
-    /// The connection has failed before.
-    #[error("connection has failed before")]
-    Failed,
 }
 
 /// A response, header taken off.

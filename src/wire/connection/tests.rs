@@ -71,7 +71,7 @@ async fn it_opens_and_knows_what_the_broker_speaks() {
 }
 
 /// Opens against a broker that refuses version 4 with the bytes given, and tells the version that was asked for next.
-async fn version_after(refusal: impl Fn(i32) -> BytesMut + Send) -> i16 {
+async fn version_after(refusal: impl Fn(i32) -> BytesMut + Send + Sync) -> i16 {
     let (near, far) = tokio::io::duplex(1 << 16);
     let mut broker = Broker { stream: far };
     let serve = async {

@@ -73,8 +73,14 @@ fn batch(builder: &mut BatchBuilder, samples: &[Sample], codec: Codec) -> Sealed
         assert_eq!(builder.len_bytes(), before + expected);
     }
     assert_eq!(builder.count() as usize, samples.len());
-    let sealed = builder.finish(codec, None).unwrap();
+    let sealed = finish(builder, codec);
     assert_eq!((builder.count(), builder.len_bytes()), (0, HEADER_BYTES));
+    sealed
+}
+
+fn finish(builder: &mut BatchBuilder, codec: Codec) -> SealedBatch {
+    let (sealed, error) = builder.finish(codec, None);
+    assert_eq!(error, None);
     sealed
 }
 
@@ -194,7 +200,7 @@ proptest! {
             let record = record.unwrap();
             builder.append(record.timestamp, &record.suffix);
         }
-        prop_assert_eq!(builder.finish(Codec::None, None).unwrap().stamp(STAMP), bytes);
+        prop_assert_eq!(finish(&mut builder, Codec::None).stamp(STAMP), bytes);
     }
 
     #[test]
@@ -271,28 +277,32 @@ fn compression_that_does_not_pay_is_left_out() {
     let mut builder = BatchBuilder::new();
     let suffix: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(20_000).collect();
     builder.append(1, &suffix);
-    let raw = builder.finish(Codec::Zstd, None).unwrap().stamp(STAMP);
+    let raw = finish(&mut builder, Codec::Zstd).stamp(STAMP);
     assert_eq!(parse_header(&raw).unwrap().codec(), Ok(Codec::None));
 
     builder.append(1, &[b'a'; 20_000]);
-    let packed = builder.finish(Codec::Zstd, None).unwrap().stamp(STAMP);
+    let packed = finish(&mut builder, Codec::Zstd).stamp(STAMP);
     assert_eq!(parse_header(&packed).unwrap().codec(), Ok(Codec::Zstd));
     assert!(packed.len() < 200);
 }
 
 #[test]
-fn a_codec_that_cannot_be_written_leaves_the_builder_empty() {
+fn a_codec_that_cannot_be_written_costs_the_compression_and_not_the_batch() {
     let mut builder = BatchBuilder::new();
-    builder.append(1, b"x");
-    assert_eq!(builder.finish(Codec::Lz4, None).unwrap_err(), WireError::UnsupportedCodec("lz4"));
+    builder.append(1, &[1, 1, 0]);
+    let (sealed, error) = builder.finish(Codec::Lz4, None);
+    assert_eq!(error, Some(WireError::UnsupportedCodec("lz4")));
     assert_eq!((builder.count(), builder.len_bytes()), (0, HEADER_BYTES));
+    let bytes = sealed.stamp(STAMP);
+    assert_eq!(parse_header(&bytes).unwrap().codec(), Ok(Codec::None));
+    assert_eq!(read(&bytes).len(), 1);
 }
 
 #[test]
 fn decompression_stops_at_the_limit() {
     let mut builder = BatchBuilder::new();
     builder.append(1, &[0; 100_000]);
-    let packed = builder.finish(Codec::Zstd, None).unwrap().stamp(STAMP);
+    let packed = finish(&mut builder, Codec::Zstd).stamp(STAMP);
     assert_eq!(records(&packed, 50_000).unwrap_err(), WireError::TooLarge { limit: 50_000 });
 }
 
@@ -300,12 +310,12 @@ fn decompression_stops_at_the_limit() {
 fn a_small_batch_does_not_hold_a_large_buffer() {
     let mut builder = BatchBuilder::new();
     builder.append(1, &[0; 500_000]);
-    builder.finish(Codec::None, None).unwrap();
+    finish(&mut builder, Codec::None);
     builder.append(1, &[0; 100]);
-    let sealed = builder.finish(Codec::None, None).unwrap();
+    let sealed = finish(&mut builder, Codec::None);
     assert!(sealed.bytes.capacity() <= 2 * sealed.len_bytes());
     builder.append(1, &[0; 5_000_000]);
-    builder.finish(Codec::Zstd, None).unwrap();
+    finish(&mut builder, Codec::Zstd);
     assert!(builder.capacity_bytes() <= BUFFER_KEPT_BYTES);
 }
 
@@ -316,7 +326,7 @@ fn offset_deltas_of_three_bytes_are_read_back() {
     for n in 0..9000 {
         builder.append(n, &suffix);
     }
-    let bytes = builder.finish(Codec::None, None).unwrap().stamp(STAMP);
+    let bytes = finish(&mut builder, Codec::None).stamp(STAMP);
     for (n, record) in records(&bytes, 1 << 20).unwrap().enumerate() {
         let record = record.unwrap();
         assert_eq!((record.offset_delta as usize, record.timestamp as usize), (n, n));
@@ -326,7 +336,7 @@ fn offset_deltas_of_three_bytes_are_read_back() {
 
 #[test]
 fn an_empty_batch_is_a_header() {
-    let sealed = BatchBuilder::new().finish(Codec::Zstd, None).unwrap();
+    let sealed = finish(&mut BatchBuilder::new(), Codec::Zstd);
     assert!(sealed.is_empty());
     let bytes = sealed.stamp(STAMP);
     assert_eq!(bytes.len(), HEADER_BYTES);
