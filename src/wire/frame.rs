@@ -33,7 +33,8 @@ impl Frame {
         self.segments.iter().map(Bytes::len).sum()
     }
 
-    /// The frame in one piece: a copy, for tests and for small frames.
+    /// The frame in one piece.
+    #[cfg(test)]
     pub fn to_bytes(&self) -> Bytes {
         self.segments.concat().into()
     }

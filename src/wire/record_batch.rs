@@ -22,7 +22,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::WireError;
 use super::codec::{Codec, Compressor};
-use crate::record::{TimestampMs, varint_len};
+use crate::record::{TimestampMs, put_varint, varint_len};
 
 pub use read::{BatchHeader, OwnedRecord, Records, parse_header, records};
 
@@ -39,6 +39,11 @@ const PRODUCER_ID_AT: usize = 43;
 
 /// What a record needs before its suffix: length ≤ 5 bytes, attributes 1, timestamp delta ≤ 10, offset delta ≤ 5.
 const RECORD_HEAD_BYTES: usize = 24;
+
+/// Zigzag numbers below this take one byte or two.
+const SHORT_ZIGZAG: u64 = 1 << 14;
+/// With suffixes shorter than this, a record's length takes one byte or two.
+const SHORT_SUFFIX_BYTES: usize = 8000;
 
 /// A buffer larger than this is given back when its batch is done.
 const BUFFER_KEPT_BYTES: usize = 1 << 20;
@@ -95,9 +100,14 @@ impl BatchBuilder {
 
     /// Bytes that [`BatchBuilder::append`] would add.
     pub fn encoded_len(&self, timestamp: TimestampMs, suffix_len: usize) -> usize {
-        let base = if self.count == 0 { timestamp } else { self.base_timestamp };
-        let body = 1 + varint_len(timestamp.wrapping_sub(base)) + varint_len(i64::from(self.count)) + suffix_len;
+        let body = self.body_len(timestamp, suffix_len);
         varint_len(body as i64) + body
+    }
+
+    /// What a record's length field counts: attributes, deltas, suffix.
+    fn body_len(&self, timestamp: TimestampMs, suffix_len: usize) -> usize {
+        let base = if self.count == 0 { timestamp } else { self.base_timestamp };
+        1 + varint_len(timestamp.wrapping_sub(base)) + varint_len(i64::from(self.count)) + suffix_len
     }
 
     /// Appends a record whose key, value and headers are encoded already. The caller keeps the batch below 2 GiB.
@@ -111,19 +121,24 @@ impl BatchBuilder {
         let timestamp_delta = zigzag(timestamp.wrapping_sub(self.base_timestamp));
         let offset_delta = u64::from(self.count) << 1;
 
-        // The body's length comes first and depends on the deltas' lengths. The three are put together in a small array that
-        // is appended whole and cut back: a copy of a fixed size is two instructions, one of a varying size is a call.
-        let mut head = [0; RECORD_HEAD_BYTES];
-        let body = 1 + zigzag_len(timestamp_delta) + zigzag_len(offset_delta) + suffix.len();
-        let at = put_zigzag(&mut head, 0, (body as u64) << 1);
-        // The attributes of a record are always 0, as the array is.
-        let at = put_zigzag(&mut head, at + 1, timestamp_delta);
-        let at = put_zigzag(&mut head, at, offset_delta);
-
         self.bytes.reserve(RECORD_HEAD_BYTES + suffix.len());
         let start = self.bytes.len();
-        self.bytes.extend_from_slice(&head);
-        self.bytes.truncate(start + at);
+        if timestamp_delta < SHORT_ZIGZAG && offset_delta < SHORT_ZIGZAG && suffix.len() < SHORT_SUFFIX_BYTES {
+            let (timestamp_delta, timestamp_bytes) = short_varint(timestamp_delta);
+            let (offset_delta, offset_bytes) = short_varint(offset_delta);
+            let (body, body_bytes) = short_varint((1 + timestamp_bytes + offset_bytes + suffix.len() as u64) << 1);
+            // The attributes of a record are always 0.
+            let head = body | (timestamp_delta | offset_delta << (8 * timestamp_bytes)) << (8 * (body_bytes + 1));
+            // A store of a fixed size, cut back: copying as many bytes as are needed would be a call.
+            self.bytes.extend_from_slice(&head.to_le_bytes());
+            self.bytes.truncate(start + (body_bytes + 1 + timestamp_bytes + offset_bytes) as usize);
+        } else {
+            let body = self.body_len(timestamp, suffix.len());
+            put_varint(&mut self.bytes, body as i64);
+            self.bytes.push(0);
+            put_varint(&mut self.bytes, timestamp.wrapping_sub(self.base_timestamp));
+            put_varint(&mut self.bytes, i64::from(self.count));
+        }
         self.bytes.extend_from_slice(suffix);
         self.count += 1;
     }
@@ -145,16 +160,16 @@ impl BatchBuilder {
         sealed
     }
 
-    /// The buffer itself becomes the batch when it is well filled, which saves the copy; the next one starts as large.
+    /// The buffer itself becomes the batch, which saves a copy; the next one starts with room for as much and an eighth more.
     fn take_raw(&mut self, count: u32) -> SealedBatch {
-        let unused = self.bytes.capacity() - self.bytes.len();
-        let mut bytes = if unused > self.bytes.capacity() / 4 || self.bytes.is_empty() {
-            self.bytes.clone()
-        } else {
-            let next = Vec::with_capacity(self.bytes.len().min(BUFFER_KEPT_BYTES));
-            std::mem::replace(&mut self.bytes, next)
-        };
-        bytes.resize(bytes.len().max(HEADER_BYTES), 0);
+        let len = self.bytes.len();
+        let next = Vec::with_capacity((len + len / 8).min(BUFFER_KEPT_BYTES));
+        let mut bytes = std::mem::replace(&mut self.bytes, next);
+        bytes.resize(len.max(HEADER_BYTES), 0);
+        // A batch may wait for long: it is not to hold much more than itself.
+        if bytes.capacity() - len > len / 4 {
+            bytes.shrink_to_fit();
+        }
         SealedBatch::new(bytes, Codec::None, count, self.base_timestamp, self.max_timestamp)
     }
 }
@@ -268,21 +283,11 @@ fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)) as u64
 }
 
+/// A varint below [`SHORT_ZIGZAG`] as little-endian bytes, and how many they are: 1 or 2, found without a branch.
 #[inline]
-fn zigzag_len(zigzag: u64) -> usize {
-    if zigzag < 0x80 { 1 } else { (64 - zigzag.leading_zeros() as usize).div_ceil(7) }
-}
-
-/// Writes a varint at `at` and says where the next byte goes.
-#[inline]
-fn put_zigzag(head: &mut [u8; RECORD_HEAD_BYTES], mut at: usize, mut rest: u64) -> usize {
-    while rest >= 0x80 {
-        head[at] = rest as u8 | 0x80;
-        rest >>= 7;
-        at += 1;
-    }
-    head[at] = rest as u8;
-    at + 1
+fn short_varint(zigzag: u64) -> (u64, u64) {
+    let second = u64::from(zigzag >= 0x80);
+    ((zigzag & 0x7f) | second << 7 | (zigzag >> 7) << 8, 1 + second)
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! Produce (key 0): record batches to the leaders of their partitions (KIP-98; 10: KIP-951; 13: topic ids, KIP-516).
 
+mod envelope;
+
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
 };
@@ -12,6 +14,7 @@ use kafka_protocol::messages::{BrokerId, ProduceRequest, ProduceResponse, TopicN
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
+use self::envelope::Envelope;
 use super::metadata::{self, Broker};
 use super::{ApiKey, duration, milliseconds};
 use crate::wire::frame::{self, Frame};
@@ -23,8 +26,6 @@ pub const VERSIONS: RangeInclusive<i16> = 3..=13;
 
 /// From this version on topics go by id.
 const TOPIC_IDS_SINCE: i16 = 13;
-/// A batch smaller than this is copied into the envelope: one more segment to write costs more than the copy.
-const COPIED_BELOW_BYTES: usize = 1024;
 
 /// One partition's part of a request: exactly one batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,121 +62,30 @@ pub fn encode(
     timeout: Duration,
     parts: &[PartitionRecords],
 ) -> Result<Frame, WireError> {
-    let out = frame::open_request(ApiKey::Produce, version, correlation_id, client_id)?;
-    let flexible = shape::request(ApiKey::Produce).is_flexible(version);
-    let mut out = Envelope { segments: Vec::new(), bytes: 0, open: out, flexible };
+    let mut out = Envelope::open(version, correlation_id, client_id)?;
     out.text(None)?;
-    out.open.put_i16(-1);
-    out.open.put_i32(milliseconds(timeout));
+    out.int16(-1);
+    out.int32(milliseconds(timeout));
+    let by_id = version >= TOPIC_IDS_SINCE;
     let same_topic = |a: &PartitionRecords, b: &PartitionRecords| {
-        if version >= TOPIC_IDS_SINCE { a.topic_id == b.topic_id } else { a.topic == b.topic }
+        if by_id { a.topic_id == b.topic_id } else { a.topic == b.topic }
     };
     out.length(parts.chunk_by(same_topic).count())?;
     for topic in parts.chunk_by(same_topic) {
-        if let Some(first) = topic.first() {
-            if version >= TOPIC_IDS_SINCE {
-                out.open.put_slice(first.topic_id.as_bytes());
-            } else {
-                out.text(Some(&first.topic))?;
-            }
+        match topic.first() {
+            Some(first) if by_id => out.uuid(first.topic_id),
+            first => out.text(first.map(|first| &*first.topic))?,
         }
         out.length(topic.len())?;
         for part in topic {
-            out.open.put_i32(part.partition);
-            out.length(part.records.len())?;
-            out.records(&part.records);
+            out.int32(part.partition);
+            out.records(&part.records)?;
             out.no_tagged_fields();
         }
         out.no_tagged_fields();
     }
     out.no_tagged_fields();
     Ok(Frame { api: ApiKey::Produce, version, correlation_id, segments: out.close()? })
-}
-
-/// A request in the making: segments that are done, and the bytes since the last batch.
-struct Envelope {
-    segments: Vec<Bytes>,
-    bytes: usize,
-    open: BytesMut,
-    flexible: bool,
-}
-
-impl Envelope {
-    fn text(&mut self, text: Option<&str>) -> Result<(), WireError> {
-        match text {
-            None if self.flexible => self.open.put_u8(0),
-            None => self.open.put_i16(-1),
-            Some(text) => {
-                let length = i16::try_from(text.len()).map_err(|_| too_long("string"))?;
-                if self.flexible {
-                    self.unsigned_varint(length as u32 + 1);
-                } else {
-                    self.open.put_i16(length);
-                }
-                self.open.put_slice(text.as_bytes());
-            }
-        }
-        Ok(())
-    }
-
-    /// The length of an array or of bytes.
-    fn length(&mut self, length: usize) -> Result<(), WireError> {
-        let length = i32::try_from(length).map_err(|_| too_long("length"))?;
-        if self.flexible {
-            self.unsigned_varint(length as u32 + 1);
-        } else {
-            self.open.put_i32(length);
-        }
-        Ok(())
-    }
-
-    fn unsigned_varint(&mut self, mut rest: u32) {
-        while rest >= 0x80 {
-            self.open.put_u8(rest as u8 | 0x80);
-            rest >>= 7;
-        }
-        self.open.put_u8(rest as u8);
-    }
-
-    fn records(&mut self, records: &Bytes) {
-        if records.len() < COPIED_BELOW_BYTES {
-            self.open.put_slice(records);
-        } else {
-            self.split();
-            self.bytes += records.len();
-            self.segments.push(records.clone());
-        }
-    }
-
-    fn no_tagged_fields(&mut self) {
-        if self.flexible {
-            self.open.put_u8(0);
-        }
-    }
-
-    fn split(&mut self) {
-        self.bytes += self.open.len();
-        let done = self.open.split().freeze();
-        self.segments.push(done);
-    }
-
-    /// Ends the frame. The length stands in the first segment, which nobody else holds.
-    fn close(mut self) -> Result<Vec<Bytes>, WireError> {
-        if !self.open.is_empty() {
-            self.split();
-        }
-        let length = frame::length_field(self.bytes - frame::LENGTH_BYTES, ApiKey::Produce.name())?;
-        if let Some(first) = self.segments.first_mut() {
-            let mut head = BytesMut::from(&first[..]);
-            head[..length.len()].copy_from_slice(&length);
-            *first = head.freeze();
-        }
-        Ok(self.segments)
-    }
-}
-
-fn too_long(why: &'static str) -> WireError {
-    WireError::Unencodable { what: ApiKey::Produce.name(), why: format!("{why} too long") }
 }
 
 /// What a broker answers.
