@@ -61,7 +61,6 @@ impl Cluster {
 }
 
 /// The task, not yet running.
-#[derive(Debug)]
 pub struct MetadataTask {
     config: Arc<Config>,
     topics: Arc<Topics>,
@@ -92,8 +91,7 @@ impl MetadataTask {
     /// Runs until `stop`. Nothing is lost if it is dropped at any point.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut changes = self.topics.follow();
-        let backoff =
-            Backoff { first: self.config.kafka.retry_backoff, max: self.config.kafka.retry_backoff_max };
+        let backoff = Backoff { first: self.config.kafka.retry_backoff, max: self.config.kafka.retry_backoff_max };
         let mut restless = 0u32;
         loop {
             changes.mark_unchanged();
@@ -105,31 +103,35 @@ impl MetadataTask {
             let settled = asked && self.is_settled();
             restless = if settled { 0 } else { restless.saturating_add(1) };
             let now = Instant::now();
-            // No two requests follow each other at once, however many want one.
+            // No two requests follow each other at once, however many want one; a new topic waits for the shortest time only.
             let earliest = now + backoff.delay(restless.max(1), &mut self.random);
             let latest = if settled { now + self.config.kafka.metadata_max_age } else { earliest };
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                () = self.wait(&mut changes, latest) => {}
-            }
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                () = sleep_until(earliest), if settled => {}
-                else => {}
+                is_new = self.wait(&mut changes, latest) => {
+                    let earliest = if is_new { earliest.min(now + backoff.first) } else { earliest };
+                    self.wait_out(earliest, &stop).await;
+                }
             }
         }
     }
 
-    /// Until somebody wants news, or `latest`. Hints are taken meanwhile.
-    async fn wait(&mut self, changes: &mut watch::Receiver<u64>, latest: Instant) {
+    async fn wait_out(&self, earliest: Instant, stop: &CancellationToken) {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = sleep_until(earliest) => {}
+        }
+    }
+
+    /// Until somebody wants news, or `latest`. Hints are taken meanwhile. True if topics are new.
+    async fn wait(&mut self, changes: &mut watch::Receiver<u64>, latest: Instant) -> bool {
         loop {
             tokio::select! {
-                changed = changes.changed() => if changed.is_ok() { return },
-                () = self.wanted.notified() => return,
+                Ok(()) = changes.changed() => return true,
+                () = self.wanted.notified() => return false,
                 Some(hint) = self.hints.recv() => self.take_hint(&hint),
-                () = sleep_until(latest) => return,
+                () = sleep_until(latest) => return false,
             }
         }
     }
@@ -213,8 +215,7 @@ impl MetadataTask {
         let names: Vec<&str> = topics.iter().map(|topic| &*topic.info().name).collect();
         let correlation_id = connection.next_correlation_id();
         let create = self.config.kafka.allow_auto_create_topics;
-        let frame =
-            metadata::encode(version, correlation_id, &self.config.kafka.client_id, Some(&names), create)?;
+        let frame = metadata::encode(version, correlation_id, &self.config.kafka.client_id, Some(&names), create)?;
         let body = timeout(within, connection.call(frame))
             .await
             .map_err(|_| anyhow::anyhow!("no answer within {within:?} (kafka.request_timeout)"))??;

@@ -60,13 +60,7 @@ pub struct Hint {
 
 impl Default for Snapshot {
     fn default() -> Self {
-        Snapshot {
-            generation: 0,
-            as_of: None,
-            cluster_id: None,
-            brokers: BTreeMap::new(),
-            topics: HashMap::new(),
-        }
+        Snapshot { generation: 0, as_of: None, cluster_id: None, brokers: BTreeMap::new(), topics: HashMap::new() }
     }
 }
 
@@ -159,7 +153,12 @@ mod tests {
     fn answer(id: u128, leaders: &[(i32, i32)]) -> Metadata {
         let partitions = (0i32..)
             .zip(leaders)
-            .map(|(id, (leader, epoch))| Partition { id, leader: *leader, leader_epoch: *epoch, ..Partition::default() })
+            .map(|(id, (leader, epoch))| Partition {
+                id,
+                leader: *leader,
+                leader_epoch: *epoch,
+                ..Partition::default()
+            })
             .collect();
         let topic = Topic { name: Some("t".into()), id: Uuid::from_u128(id), partitions, ..Topic::default() };
         let broker = |id| Broker { id, host: "h".into(), port: 9092, rack: None };

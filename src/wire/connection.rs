@@ -165,6 +165,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         response
     }
 
+    /// As [`Connection::next`], but also returns, with `None`, as soon as all that was queued is written: there is room for
+    /// another request.
+    ///
+    /// Cancel safe, with the same errors.
+    pub async fn progress(&mut self) -> Result<Option<Response>, ConnectionError> {
+        let writing = self.output_bytes > 0;
+        let progress = poll_fn(|cx| match self.poll_next(cx) {
+            Poll::Ready(response) => Poll::Ready(response.map(Some)),
+            Poll::Pending if writing && self.output_bytes == 0 => Poll::Ready(Ok(None)),
+            Poll::Pending => Poll::Pending,
+        })
+        .await;
+        self.failed |= progress.is_err();
+        progress
+    }
+
     /// Writes what is queued.
     ///
     /// Cancel safe: what was written is not written again.
