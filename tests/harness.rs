@@ -5,13 +5,13 @@ mod support;
 use std::env;
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use support::client::{Client, Outgoing, Produce, ProduceAnswer, RecordAnswer, dory_frame, frame};
+use support::client::{Client, Outgoing, Produce, ProduceAnswer, RecordAnswer, TopicAnswer, dory_frame, frame};
 use support::daemon::{Daemon, DaemonFiles};
 use support::process::{Process, run, stdin_of};
 use support::watch::poll;
@@ -148,11 +148,34 @@ fn the_client_frames_requests_and_reads_answers_as_documented() {
     let answer =
         [&[0, 0, 0, 1, 0, 0, 0xff, 0xff, 0, 0, 0, 1, 0, 0, 0, 0, 0, 5][..], &[0, 0, 0, 0, 0, 0, 0, 9]].concat();
     served.write_all(&frame(512, 0, &answer)).expect("the client reads");
+    served.write_all(&frame(512, 0, &[0, 0, 0, 2, 0, 42, 0, 2, b'n', b'o'])).expect("the client reads");
     drop(served);
     let records = vec![RecordAnswer { error_code: 0, partition: 5, offset: 9 }];
     let expected = ProduceAnswer { correlation_id: id, error_code: 0, error_message: None, records };
     assert_eq!(client.read_produce_answer(), expected);
+    let refusal =
+        ProduceAnswer { correlation_id: 2, error_code: 42, error_message: Some("no".into()), records: vec![] };
+    assert_eq!(client.read_produce_answer(), refusal);
     assert_eq!(client.read_frame().expect("the connection is closed in order"), None);
+}
+
+#[test]
+fn the_client_asks_for_topics_and_versions_as_documented() {
+    let (ours, mut served) = UnixStream::pair().expect("a pair of sockets can be made");
+    let mut client = Client::on(ours);
+    let topic = [0, 0, 0, 1, 0, 0, 0, 1, b't', 0, 0, 0, 1, 0, 5, 0, 0, 0, 7];
+    let answer = [&[0, 0, 0, 1, 0, 0, 0xff, 0xff][..], &topic].concat();
+    served.write_all(&frame(513, 0, &answer)).expect("the client reads");
+    let expected = TopicAnswer { error_code: 0, name: "t".into(), partitions: vec![(7, 5)] };
+    assert_eq!(client.metadata(&["t"]), [expected]);
+    let answer = [0, 0, 0, 2, 0, 0, 0xff, 0xff, 0, 0, 0, 1, 2, 0, 0, 0, 0, 3, 0, 1, 0, 0, 0, 0, 0, 9];
+    served.write_all(&frame(514, 0, &answer)).expect("the client reads");
+    assert_eq!(client.versions(), [(512, 0, 3)]);
+    client.finish_sending();
+    let mut asked = Vec::new();
+    served.read_to_end(&mut asked).expect("the client has finished");
+    let expected = [frame(513, 0, &[0, 0, 0, 1, 0, 0, 0, 1, 0, 1, b't']), frame(514, 0, &[0, 0, 0, 2])].concat();
+    assert_eq!(asked, expected);
 }
 
 #[test]

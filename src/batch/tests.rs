@@ -125,9 +125,8 @@ async fn a_ready_made_batch_is_sent_alone_and_unopened() {
 
     let mut cutter = Cutter::default();
     let mut window = partition.window();
-    let mut cut = || {
-        cutter.cut(&partition, &mut window, rules(1000), &budget).then(|| window.built.take().unwrap().sealed)
-    };
+    let mut cut =
+        || cutter.cut(&partition, &mut window, rules(1000), &budget).then(|| window.built.take().unwrap().sealed);
     assert_eq!(values(&cut().unwrap().stamp(STAMP)), [vec![0; 10]]);
     let sealed = cut().unwrap();
     assert_eq!((sealed.count(), sealed.base_timestamp(), sealed.max_timestamp()), (7, 5, 9));

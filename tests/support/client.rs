@@ -2,6 +2,7 @@
 //! its own encoder. Blocking, one socket, no cleverness; what it sends is as right or as wrong as the test wants it.
 
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -62,7 +63,7 @@ pub struct RecordAnswer {
     pub offset: i64,
 }
 
-/// The answer to a Produce request.
+/// The answer to a Produce request, and any answer that says why a connection ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProduceAnswer {
     /// That of the request.
@@ -71,8 +72,19 @@ pub struct ProduceAnswer {
     pub error_code: i16,
     /// In words, where something is wrong.
     pub error_message: Option<String>,
-    /// In the request's order.
+    /// In the request's order; none when no record was taken.
     pub records: Vec<RecordAnswer>,
+}
+
+/// What was answered about one topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicAnswer {
+    /// 0, or why nothing is known.
+    pub error_code: i16,
+    /// As asked.
+    pub name: String,
+    /// Each partition's id and error: 0 when it has a leader.
+    pub partitions: Vec<(i32, i16)>,
 }
 
 /// A frame without its size.
@@ -98,6 +110,11 @@ impl Client {
     #[track_caller]
     pub fn connect(socket: &Path) -> Client {
         let stream = UnixStream::connect(socket).unwrap_or_else(|error| panic!("{}: {error}", socket.display()));
+        Client::on(stream)
+    }
+
+    /// A client on a socket that is connected already.
+    pub fn on(stream: UnixStream) -> Client {
         stream.set_read_timeout(Some(ANSWER_TIMEOUT)).expect("a socket takes a timeout");
         Client { stream, last_correlation_id: 0 }
     }
@@ -130,6 +147,53 @@ impl Client {
         let answer = self.read_produce_answer();
         assert_eq!(answer.correlation_id, correlation_id, "an answer to another request");
         answer
+    }
+
+    /// Asks which partitions topics have; no names: about all that are known. No other answer may be under way.
+    #[track_caller]
+    pub fn metadata(&mut self, topics: &[&str]) -> Vec<TopicAnswer> {
+        let mut asked = size_i32(topics.len()).to_be_bytes().to_vec();
+        topics.iter().for_each(|topic| put_short(&mut asked, topic.as_bytes()));
+        let body = self.ask(METADATA, &asked);
+        let mut rest = Fields(&body);
+        let topics = rest.repeated(|rest| {
+            let error_code = rest.i16();
+            let name = rest.nullable_string().expect("a topic has a name");
+            let partitions = rest.repeated(|rest| {
+                let error_code = rest.i16();
+                (rest.i32(), error_code)
+            });
+            TopicAnswer { error_code, name, partitions }
+        });
+        rest.end();
+        topics
+    }
+
+    /// Asks which api keys are served: each with its lowest and highest version. No other answer may be under way.
+    #[track_caller]
+    pub fn versions(&mut self) -> Vec<(i16, i16, i16)> {
+        let body = self.ask(VERSIONS, &[]);
+        Fields(&body).repeated(|rest| (rest.i16(), rest.i16(), rest.i16()))
+    }
+
+    /// Sends a request that must succeed and returns the body of its answer from behind the error message.
+    #[track_caller]
+    fn ask(&mut self, api_key: i16, fields: &[u8]) -> Vec<u8> {
+        self.last_correlation_id += 1;
+        let body = [&self.last_correlation_id.to_be_bytes()[..], fields].concat();
+        self.send(&frame(api_key, 0, &body)).expect("the daemon reads the request");
+        let answer = self.read_frame().expect("an answer").expect("an answer before the connection ends");
+        assert_eq!((answer.api_key, answer.api_version), (api_key, 0), "an answer to another request");
+        let mut rest = Fields(&answer.body);
+        assert_eq!(rest.i32(), self.last_correlation_id, "an answer to another request");
+        let error = (rest.i16(), rest.nullable_string());
+        assert_eq!(error, (0, None));
+        rest.0.to_vec()
+    }
+
+    /// Says that nothing more will be sent; answers can still be read.
+    pub fn finish_sending(&mut self) {
+        self.stream.shutdown(Shutdown::Write).expect("a connected socket can be shut down");
     }
 
     /// Reads a frame; `None` when the daemon has closed the connection.
@@ -195,34 +259,55 @@ pub fn dory_frame(partition_key: Option<i32>, topic: &str, timestamp: i64, key: 
     frame(if partition_key.is_some() { PARTITION_KEY } else { ANY_PARTITION }, 0, &body)
 }
 
-/// Reads the body of an answer to Produce; all of it must be used.
+/// Reads the body of an answer to Produce; all of it must be used. An answer with an error may end after the message.
 #[track_caller]
 pub fn parse_produce_answer(body: &[u8]) -> ProduceAnswer {
-    let mut rest = body;
-    let correlation_id = i32::from_be_bytes(take(&mut rest));
-    let error_code = i16::from_be_bytes(take(&mut rest));
-    let message_size = i16::from_be_bytes(take(&mut rest));
-    let error_message = usize::try_from(message_size).ok().map(|size| {
-        let (message, after) = rest.split_at(size);
-        rest = after;
-        String::from_utf8(message.to_vec()).expect("an error message is UTF-8")
-    });
-    let count = i32::from_be_bytes(take(&mut rest));
-    let records = (0..count).map(|_| RecordAnswer {
-        error_code: i16::from_be_bytes(take(&mut rest)),
-        partition: i32::from_be_bytes(take(&mut rest)),
-        offset: i64::from_be_bytes(take(&mut rest)),
-    });
-    let answer = ProduceAnswer { correlation_id, error_code, error_message, records: records.collect() };
-    assert!(rest.is_empty(), "{} bytes after the answer", rest.len());
-    answer
+    let mut rest = Fields(body);
+    let (correlation_id, error_code) = (rest.i32(), rest.i16());
+    let error_message = rest.nullable_string();
+    let no_record_taken = error_code != 0 && rest.0.is_empty();
+    let records = if no_record_taken { vec![] } else { rest.repeated(Fields::record_answer) };
+    rest.end();
+    ProduceAnswer { correlation_id, error_code, error_message, records }
 }
 
-#[track_caller]
-fn take<const N: usize>(rest: &mut &[u8]) -> [u8; N] {
-    let (head, after) = rest.split_first_chunk().expect("the answer is as long as it says");
-    *rest = after;
-    *head
+/// What is left of an answer. Panics where it is shorter than it says: that is what is tested.
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn take<const N: usize>(&mut self) -> [u8; N] {
+        let (head, rest) = self.0.split_first_chunk().expect("an answer is as long as it says");
+        self.0 = rest;
+        *head
+    }
+
+    fn i16(&mut self) -> i16 {
+        i16::from_be_bytes(self.take())
+    }
+
+    fn i32(&mut self) -> i32 {
+        i32::from_be_bytes(self.take())
+    }
+
+    fn nullable_string(&mut self) -> Option<String> {
+        let size = usize::try_from(self.i16()).ok()?;
+        let (text, rest) = self.0.split_at_checked(size).expect("an answer is as long as it says");
+        self.0 = rest;
+        Some(String::from_utf8(text.to_vec()).expect("text is UTF-8"))
+    }
+
+    fn record_answer(&mut self) -> RecordAnswer {
+        RecordAnswer { error_code: self.i16(), partition: self.i32(), offset: i64::from_be_bytes(self.take()) }
+    }
+
+    /// A count, and then so many.
+    fn repeated<T>(&mut self, one: impl Fn(&mut Self) -> T) -> Vec<T> {
+        (0..self.i32()).map(|_| one(self)).collect()
+    }
+
+    fn end(&self) {
+        assert!(self.0.is_empty(), "{} bytes after the answer", self.0.len());
+    }
 }
 
 fn put_short(out: &mut Vec<u8>, bytes: &[u8]) {
