@@ -44,6 +44,11 @@ impl Budget {
         self.limit
     }
 
+    /// Whether anything more fits.
+    pub fn has_room(&self) -> bool {
+        self.used() < self.limit
+    }
+
     /// Whether waiting for fuller batches would keep writers waiting: half of the budget is used.
     pub fn is_pressed(&self) -> bool {
         self.used() > self.limit / 2
