@@ -1,3 +1,98 @@
-//! (to come)
+//! Delivers: one task per broker connection slot, and the supervisor that builds them and gives each its partitions.
+//!
+//! In come snapshots of the cluster and what waits in the partitions; out go acknowledged records. The pure parts are
+//! [`verdict`] (what an answer means) and [`flight`] (how the batches of a partition fly); [`schedule`] says whose turn it is,
+//! [`slot`] does the talking.
+//!
+//! Invariants: a partition is served by one slot at a time; it changes slots only when nothing of it is in flight on the old
+//! connection, or that is closed; partitions whose leader did not change never pause. It never sees clients.
+
+mod carry_out;
 pub mod flight;
+pub mod identity;
+pub mod schedule;
+pub mod slot;
+mod supervisor;
 pub mod verdict;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::cluster::Cluster;
+use crate::cluster::dial::Dialer;
+use crate::config::Config;
+use crate::queue::budget::Budget;
+use crate::queue::ledger::Ledger;
+use crate::queue::topic::{TopicInfo, Topics};
+use crate::queue::window::ConnectionId;
+use crate::record::TimestampMs;
+
+pub use supervisor::supervise;
+
+/// What all broker tasks share.
+#[derive(Debug)]
+pub struct Context {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// All topics.
+    pub topics: Arc<Topics>,
+    /// The memory budget.
+    pub budget: Arc<Budget>,
+    /// The balance.
+    pub ledger: Arc<Ledger>,
+    /// The cluster as it is known.
+    pub cluster: Cluster,
+    /// Opens connections.
+    pub dialer: Dialer,
+    /// The wall clock.
+    pub clock: fn() -> TimestampMs,
+    identity: identity::Identity,
+    connections: AtomicU64,
+    draining: AtomicBool,
+}
+
+impl Context {
+    /// Nothing connected yet, no producer ids taken.
+    pub fn new(
+        config: Arc<Config>,
+        topics: Arc<Topics>,
+        budget: Arc<Budget>,
+        ledger: Arc<Ledger>,
+        cluster: Cluster,
+        dialer: Dialer,
+        clock: fn() -> TimestampMs,
+    ) -> Arc<Self> {
+        Arc::new(Context {
+            config,
+            topics,
+            budget,
+            ledger,
+            cluster,
+            dialer,
+            clock,
+            identity: identity::Identity::default(),
+            connections: AtomicU64::new(0),
+            draining: AtomicBool::new(false),
+        })
+    }
+
+    /// From now on nothing lingers: the daemon is stopping.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+        self.budget.wake_drainers();
+    }
+
+    fn is_hurried(&self) -> bool {
+        self.draining.load(Ordering::Acquire) || self.budget.is_pressed()
+    }
+
+    fn next_connection(&self) -> ConnectionId {
+        ConnectionId(self.connections.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Batches with nothing newer than this are old; `None` on a topic whose records brokers stamp.
+    fn old_before(&self, topic: &TopicInfo) -> Option<TimestampMs> {
+        let half = self.config.kafka.producer_id_expiration.as_millis() as i64 / 2;
+        (!topic.has_log_append_time()).then(|| (self.clock)() - half)
+    }
+}

@@ -107,7 +107,8 @@ impl Budget {
         drainers.push(Arc::downgrade(drainer));
     }
 
-    fn wake_drainers(&self) {
+    /// Wakes all drainers: what lingers is to be sent now.
+    pub fn wake_drainers(&self) {
         for drainer in self.drainers.lock().iter().filter_map(Weak::upgrade) {
             drainer.wake();
         }

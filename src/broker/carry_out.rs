@@ -1,0 +1,53 @@
+//! Carries out what a flight has decided: counts, answers receipts, gives memory back.
+
+use tracing::{error, warn};
+
+use super::Context;
+use super::flight::Effect;
+use crate::queue::partition::Partition;
+use crate::queue::receipt::Outcome;
+use crate::wire::codes;
+
+impl Context {
+    /// Empties `effects`, which are of `partition`.
+    pub(super) fn carry_out(&self, partition: &Partition, effects: &mut Vec<Effect>) {
+        let (topic, id) = (&partition.topic().name, partition.id());
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Delivered(batch, base_offset) => {
+                    self.ledger.deliver(batch.count.into());
+                    self.budget.release(batch.charged);
+                    for mark in batch.marks {
+                        let base_offset = if base_offset < 0 { -1 } else { base_offset + i64::from(mark.at) };
+                        mark.receipt.settle(Outcome::Delivered { partition: id, base_offset });
+                    }
+                }
+                Effect::DeadLetter(batch, code, message) => {
+                    let name = codes::name(code);
+                    let words = message.unwrap_or_else(|| format!("refused by Kafka: {name}"));
+                    warn!(%topic, partition = id, code, name, records = batch.count, reason = %words, "record dead-lettered");
+                    self.ledger.dead_letter(batch.count.into());
+                    self.budget.release(batch.charged);
+                    for mark in batch.marks {
+                        let reason = words.as_str().into();
+                        mark.receipt.settle(Outcome::Failed { partition: id, error_code: code, reason });
+                    }
+                }
+                Effect::PossibleDuplicates(records) => {
+                    warn!(%topic, partition = id, records, "records may be delivered twice");
+                    self.ledger.possible_duplicates(records.into());
+                }
+                Effect::RefreshMetadata => self.cluster.refresh(),
+                Effect::Recharged { more, less } => {
+                    self.budget.charge(more);
+                    self.budget.release(less);
+                }
+                Effect::KafkaLost => error!(
+                    %topic,
+                    partition = id,
+                    "Kafka no longer has what it had acknowledged (an unclean election, or the topic was made anew)"
+                ),
+            }
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Which of a drainer's partitions are to be looked at, and when: the queue of those that can send now, in turn, and the times at
+//! which others will be able to.
+//!
+//! A partition stands in at most one list, named in its window ([`Listing`]); entries that no longer agree with it are skipped.
+//! One that waits for an answer stands in none: the answer brings it back. One that is idle stands in none: a push does.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::flight::Next;
+use crate::queue::drainer::Drainer;
+use crate::queue::partition::Partition;
+use crate::queue::window::{Listing, Window};
+
+/// See the module.
+#[derive(Debug)]
+pub struct Schedule {
+    drainer: Arc<Drainer>,
+    queued: VecDeque<Arc<Partition>>,
+    timers: BTreeMap<(Instant, u64), Arc<Partition>>,
+    timer_count: u64,
+}
+
+impl Schedule {
+    /// Nothing yet, for the partitions of `drainer`.
+    pub fn new(drainer: Arc<Drainer>) -> Self {
+        Schedule { drainer, queued: VecDeque::new(), timers: BTreeMap::new(), timer_count: 0 }
+    }
+
+    /// Takes in what was announced and what is due. In a hurry nothing lingers.
+    pub fn attend(&mut self, now: Instant, hurry: bool) {
+        while let Some(partition) = self.drainer.next_ready() {
+            self.consider(&partition, now, hurry);
+        }
+        while let Some(entry) = self.timers.first_entry().filter(|entry| hurry || entry.key().0 <= now) {
+            let partition = entry.remove();
+            let mut window = partition.window();
+            if matches!(window.listing, Listing::Lingering | Listing::Holding) {
+                let lingered = window.listing == Listing::Lingering;
+                window.listing = Listing::None;
+                self.place(&partition, window, now, lingered);
+            }
+        }
+    }
+
+    /// Puts a partition in the list where it belongs now.
+    pub fn consider(&mut self, partition: &Arc<Partition>, now: Instant, hurry: bool) {
+        self.place(partition, partition.window(), now, hurry);
+    }
+
+    fn place(
+        &mut self,
+        partition: &Arc<Partition>,
+        mut window: parking_lot::MutexGuard<'_, Window>,
+        now: Instant,
+        linger_is_over: bool,
+    ) {
+        if !partition.is_drained_by(&self.drainer) {
+            return;
+        }
+        if partition.is_leaving() {
+            if window.in_flight() == 0 {
+                window.listing = Listing::None;
+                drop(window);
+                partition.hand_over();
+            }
+            return;
+        }
+        if matches!(window.listing, Listing::Queued | Listing::Holding) {
+            return;
+        }
+        let rules = &partition.topic().rules;
+        match window.next(now) {
+            Next::Nothing => window.listing = Listing::None,
+            Next::NotBefore(moment) => {
+                window.listing = Listing::Holding;
+                self.at(moment, partition);
+            }
+            Next::New if window.built.is_none() && partition.waiting_bytes() == 0 => window.listing = Listing::None,
+            Next::New
+                if window.built.is_none() && !linger_is_over && !partition.is_full() && !rules.linger.is_zero() =>
+            {
+                if window.listing != Listing::Lingering {
+                    let since = window.front.front().map_or(now, |item| item.arrived());
+                    window.listing = Listing::Lingering;
+                    self.at(since + rules.linger, partition);
+                }
+            }
+            Next::New | Next::Resend(_) => {
+                window.listing = Listing::Queued;
+                self.queued.push_back(partition.clone());
+            }
+        }
+    }
+
+    fn at(&mut self, moment: Instant, partition: &Arc<Partition>) {
+        self.timer_count += 1;
+        self.timers.insert((moment, self.timer_count), partition.clone());
+    }
+
+    /// The next partition in turn that may have something to send.
+    pub fn next_queued(&mut self) -> Option<Arc<Partition>> {
+        self.queued.pop_front()
+    }
+
+    /// Puts it back where it was: the request had no room for it.
+    pub fn put_back(&mut self, partition: Arc<Partition>) {
+        self.queued.push_front(partition);
+    }
+
+    /// How many may have something to send.
+    pub fn queued(&self) -> usize {
+        self.queued.len()
+    }
+
+    /// When the next timer is due.
+    pub fn next_timer(&self) -> Option<Instant> {
+        self.timers.keys().next().map(|(moment, _)| *moment)
+    }
+}

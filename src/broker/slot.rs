@@ -1,0 +1,368 @@
+//! The task behind one connection slot of a broker: takes batches of the partitions it drains and pipelines Produce requests.
+//!
+//! It owns nothing that matters: batches in flight stay in their partition's window, so the task may end at any await point. What
+//! it had sent is then in doubt, and whoever serves the partition next sends it again.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::Context;
+use super::flight::{Answered, Effect, Next, Pace, ProducerIds};
+use super::schedule::Schedule;
+use crate::backoff::Backoff;
+use crate::batch::{CutRules, Cutter};
+use crate::cluster::dial::BrokerConnection;
+use crate::cluster::snapshot::Hint;
+use crate::config::HostPort;
+use crate::queue::drainer::Drainer;
+use crate::queue::partition::Partition;
+use crate::queue::window::{Attempt, ConnectionId, Listing, Window};
+use crate::wire::api::ApiKey;
+use crate::wire::api::produce::{self, PartitionAnswer, PartitionRecords, TopicRef};
+use crate::wire::codes;
+use crate::wire::connection::ConnectionError;
+
+/// One broker connection's worth of work.
+pub struct Slot {
+    context: Arc<Context>,
+    drainer: Arc<Drainer>,
+    address: HostPort,
+    schedule: Schedule,
+    cutter: Cutter,
+    random: fastrand::Rng,
+    effects: Vec<Effect>,
+}
+
+/// A request that waits for its answer.
+struct Pending {
+    parts: Vec<(Arc<Partition>, Attempt)>,
+    deadline: Instant,
+}
+
+/// An open connection and what is unanswered on it.
+struct Link {
+    connection: BrokerConnection,
+    id: ConnectionId,
+    version: i16,
+    ids: ProducerIds,
+    pending: VecDeque<Pending>,
+    /// The broker asked to be left alone until then.
+    throttled_until: Option<Instant>,
+}
+
+/// Why a connection has ended.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("told to stop")]
+    Stopped,
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+    #[error("no answer within {0:?} (kafka.request_timeout)")]
+    Timeout(Duration),
+    #[error(transparent)]
+    Other(#[from] anyhow::Error),
+}
+
+impl Slot {
+    /// For the partitions of `drainer`, over connections to `address`.
+    pub fn new(context: Arc<Context>, drainer: Arc<Drainer>, address: HostPort, random: fastrand::Rng) -> Self {
+        context.budget.register(&drainer);
+        let schedule = Schedule::new(drainer.clone());
+        Slot { context, drainer, address, schedule, cutter: Cutter::default(), random, effects: Vec::new() }
+    }
+
+    /// Runs until `stop`. May be dropped at any await point: nothing is lost by it.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut failures = 0;
+        loop {
+            self.attend();
+            if self.schedule.queued() == 0 {
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return,
+                    () = self.drainer.woken() => {}
+                    () = until(self.schedule.next_timer()) => {}
+                }
+                continue;
+            }
+            let ended = match self.connect(&stop).await {
+                Ok(link) => {
+                    failures = 0;
+                    info!(broker = self.drainer.broker, address = %self.address, "connected");
+                    self.serve(link, &stop).await
+                }
+                Err(ended) => ended,
+            };
+            if let Ended::Stopped = ended {
+                return;
+            }
+            if let Ended::Connection(ConnectionError::Closed) = ended {
+                // Brokers close what is idle (connections.max.idle.ms).
+                debug!(broker = self.drainer.broker, "connection closed by the broker while idle");
+                continue;
+            }
+            failures += 1;
+            warn!(broker = self.drainer.broker, address = %self.address, error = %ended, failures, "broker connection failed");
+            self.context.cluster.refresh();
+            let kafka = &self.context.config.kafka;
+            let backoff = Backoff { first: kafka.reconnect_backoff, max: kafka.reconnect_backoff_max };
+            let delay = backoff.delay(failures, &mut self.random);
+            if !self.wait(delay, &stop).await {
+                return;
+            }
+        }
+    }
+
+    /// Sleeps; partitions that are to leave may leave meanwhile. False if told to stop.
+    async fn wait(&mut self, delay: Duration, stop: &CancellationToken) -> bool {
+        let until = Instant::now() + delay;
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return false,
+                () = sleep_until(until) => return true,
+                () = self.drainer.woken() => {}
+            }
+            self.attend();
+        }
+    }
+
+    async fn connect(&mut self, stop: &CancellationToken) -> Result<Link, Ended> {
+        let context = self.context.clone();
+        let address = self.address.clone();
+        let mut random = self.random.fork();
+        let connecting = async move {
+            let mut connection = context.dialer.dial(&address).await.map_err(anyhow::Error::from)?;
+            let version = connection.versions().pick(ApiKey::Produce, produce::VERSIONS).ok_or_else(|| {
+                anyhow::anyhow!("it takes no record batches of version 2: Kafka 0.11 or later is needed")
+            })?;
+            let kafka = &context.config.kafka;
+            let backoff = Backoff { first: kafka.retry_backoff, max: kafka.retry_backoff_max };
+            let ids = context.identity.get(&mut connection, kafka.request_timeout, backoff, &mut random).await?;
+            let id = context.next_connection();
+            Ok(Link { connection, id, version, ids, pending: VecDeque::new(), throttled_until: None })
+        };
+        tokio::pin!(connecting);
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Err(Ended::Stopped),
+                link = &mut connecting => return link.map_err(Ended::Other),
+                () = self.drainer.woken() => {}
+            }
+            self.attend();
+        }
+    }
+
+    /// Sends and receives until the connection ends. What is unanswered then is in doubt.
+    async fn serve(&mut self, mut link: Link, stop: &CancellationToken) -> Ended {
+        let ended = loop {
+            self.attend();
+            match self.send_while_there_is_room(&mut link) {
+                Ok(()) => {}
+                Err(cause) => break Ended::Other(cause),
+            }
+            let deadline = link.pending.front().map(|request| request.deadline);
+            let throttled = link.throttled_until.filter(|_| self.schedule.queued() > 0);
+            let timer = [deadline, throttled, self.schedule.next_timer()].into_iter().flatten().min();
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break Ended::Stopped,
+                progress = link.connection.progress() => match progress {
+                    Ok(None) => {}
+                    Ok(Some(response)) => if let Err(cause) = self.receive(&mut link, response.body) {
+                        break Ended::Other(cause);
+                    },
+                    Err(cause) => break Ended::Connection(cause),
+                },
+                () = self.drainer.woken() => {}
+                () = until(timer) => if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                    break Ended::Timeout(self.context.config.kafka.request_timeout);
+                },
+            }
+        };
+        let (id, pending) = (link.id, std::mem::take(&mut link.pending));
+        // Closed before anything of it is said to be in doubt: nothing more of ours is read on it by mistake.
+        drop(link);
+        let now = Instant::now();
+        for (partition, _) in pending.into_iter().flat_map(|request| request.parts) {
+            partition.window().lost(id, &mut self.effects);
+            self.context.carry_out(&partition, &mut self.effects);
+            self.schedule.consider(&partition, now, true);
+        }
+        ended
+    }
+
+    fn attend(&mut self) {
+        self.schedule.attend(Instant::now(), self.context.is_hurried());
+    }
+
+    /// Makes requests for as long as the connection takes them. While it does not, batches keep growing.
+    fn send_while_there_is_room(&mut self, link: &mut Link) -> anyhow::Result<()> {
+        let now = Instant::now();
+        if link.throttled_until.is_some_and(|until| until > now) {
+            return Ok(());
+        }
+        link.throttled_until = None;
+        let most = self.context.config.kafka.max_in_flight_requests_per_connection;
+        while link.connection.unwritten() == 0 && link.pending.len() < most && self.schedule.queued() > 0 {
+            self.send_one(link, now)?;
+        }
+        Ok(())
+    }
+
+    /// One request: a batch of each partition in turn, as many as fit.
+    fn send_one(&mut self, link: &mut Link, now: Instant) -> anyhow::Result<()> {
+        let most_bytes = self.context.config.kafka.max_request_size;
+        let (mut records, mut parts, mut bytes) = (Vec::new(), Vec::new(), 0);
+        for _ in 0..self.schedule.queued() {
+            let Some(partition) = self.schedule.next_queued() else { break };
+            let mut window = partition.window();
+            if window.listing != Listing::Queued || !partition.is_drained_by(&self.drainer) {
+                continue;
+            }
+            let place = if partition.is_leaving() { None } else { self.next_batch(&partition, &mut window, link, now) };
+            self.context.carry_out(&partition, &mut self.effects);
+            let Some((place, batch)) = place.and_then(|place| Some((place, window.batches.get(place)?))) else {
+                window.listing = Listing::None;
+                drop(window);
+                self.schedule.consider(&partition, now, false);
+                continue;
+            };
+            if bytes > 0 && bytes + batch.bytes.len() > most_bytes {
+                drop(window);
+                self.schedule.put_back(partition);
+                break;
+            }
+            bytes += batch.bytes.len();
+            let topic = partition.topic();
+            records.push(PartitionRecords {
+                topic: topic.name.clone(),
+                topic_id: topic.id(),
+                partition: partition.id(),
+                records: batch.bytes.clone(),
+            });
+            let attempt = batch.attempt();
+            window.sent(place);
+            window.listing = Listing::None;
+            drop(window);
+            parts.push((partition, attempt));
+        }
+        for (partition, _) in &parts {
+            self.schedule.consider(partition, now, self.context.is_hurried());
+        }
+        if parts.is_empty() {
+            return Ok(());
+        }
+        // Parts of one topic stand together in a request.
+        records.sort_by(|a, b| a.topic.cmp(&b.topic));
+        let kafka = &self.context.config.kafka;
+        let correlation_id = link.connection.next_correlation_id();
+        link.pending.push_back(Pending { parts, deadline: now + kafka.request_timeout });
+        let frame = produce::encode(link.version, correlation_id, &kafka.client_id, kafka.request_timeout, &records)?;
+        link.connection.queue(frame);
+        Ok(())
+    }
+
+    /// The place in the window of the batch that goes next, made now if it is a new one.
+    fn next_batch(&mut self, partition: &Partition, window: &mut Window, link: &Link, now: Instant) -> Option<usize> {
+        window.adopt(link.id, partition.topic().id(), &mut self.effects);
+        match window.next(now) {
+            Next::Resend(place) => Some(place),
+            Next::NotBefore(_) | Next::Nothing => None,
+            Next::New => {
+                if window.built.is_none() {
+                    let rules = CutRules {
+                        max_bytes: self.context.config.kafka.max_request_size,
+                        old_before: self.context.old_before(partition.topic()),
+                    };
+                    partition.lower_signal();
+                    self.cutter.cut(partition, window, rules, &self.context.budget);
+                }
+                if window.may_send_built() { window.seal_built(link.ids) } else { None }
+            }
+        }
+    }
+
+    /// An answer to the oldest request.
+    fn receive(&mut self, link: &mut Link, body: bytes::Bytes) -> anyhow::Result<()> {
+        let Some(request) = link.pending.pop_front() else { anyhow::bail!("an answer to nothing") };
+        let answer = match produce::decode(link.version, body) {
+            Ok(answer) => answer,
+            Err(cause) => {
+                // Put back, so that what it asked for is in doubt when the connection is closed.
+                link.pending.push_front(request);
+                return Err(cause.into());
+            }
+        };
+        let now = Instant::now();
+        if !answer.throttle.is_zero() {
+            link.throttled_until = Some(now + answer.throttle);
+        }
+        let mut by_partition: HashMap<(TopicRef, i32), PartitionAnswer> =
+            answer.partitions.into_iter().map(|part| ((part.topic.clone(), part.partition), part)).collect();
+        for (partition, attempt) in request.parts {
+            let topic = partition.topic();
+            let by_name = (TopicRef::Name(topic.name.clone()), partition.id());
+            let part = by_partition
+                .remove(&by_name)
+                .or_else(|| by_partition.remove(&(TopicRef::Id(topic.id()), partition.id())));
+            let answered = match part {
+                Some(part) => {
+                    self.learn(&partition, &part, &answer.endpoints);
+                    answered(attempt, part)
+                }
+                // Not spoken of: nobody knows.
+                None => {
+                    let message = Some("the broker's answer leaves this partition out".to_owned());
+                    Answered { attempt, code: codes::UNKNOWN_SERVER_ERROR, base_offset: -1, message }
+                }
+            };
+            let kafka = &self.context.config.kafka;
+            let backoff = Backoff { first: kafka.retry_backoff, max: kafka.retry_backoff_max };
+            let mut pace = Pace { now, backoff, random: &mut self.random };
+            partition.window().answered(answered, &mut pace, &mut self.effects);
+            self.context.carry_out(&partition, &mut self.effects);
+            self.schedule.consider(&partition, now, self.context.is_hurried());
+        }
+        Ok(())
+    }
+
+    /// What an answer says beside the batch's fate.
+    fn learn(&self, partition: &Partition, part: &PartitionAnswer, endpoints: &[crate::wire::api::metadata::Broker]) {
+        if part.error_code == codes::NONE {
+            return partition.topic().set_log_append_time(part.log_append_time >= 0);
+        }
+        debug!(
+            topic = %partition.topic().name, partition = partition.id(), code = part.error_code,
+            name = codes::name(part.error_code), message = part.error_message.as_deref(), "produce refused"
+        );
+        if let Some(leader) = part.current_leader {
+            self.context.cluster.hint(Hint {
+                topic: partition.topic().name.clone(),
+                partition: partition.id(),
+                leader,
+                endpoints: endpoints.to_vec(),
+            });
+        }
+    }
+}
+
+fn answered(attempt: Attempt, part: PartitionAnswer) -> Answered {
+    let of_records = || part.record_errors.iter().find_map(|(_, words)| words.clone());
+    let message = part.error_message.clone().or_else(of_records);
+    Answered { attempt, code: part.error_code, base_offset: part.base_offset, message }
+}
+
+/// Never, if there is no moment.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,123 @@
+//! Builds the broker tasks as the cluster changes, and gives each its partitions.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use super::Context;
+use super::slot::Slot;
+use crate::cluster::snapshot::Snapshot;
+use crate::config::HostPort;
+use crate::queue::drainer::Drainer;
+
+/// A broker task that runs.
+struct Running {
+    address: HostPort,
+    drainer: Arc<Drainer>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+/// A broker task has panicked. The daemon must stop, in order.
+#[derive(Debug, thiserror::Error)]
+#[error("the task of broker {0} has failed; this is a defect of forebay")]
+pub struct TaskFailed(i32);
+
+/// Follows the cluster until `stop`; then ends all broker tasks, and with them their connections.
+pub async fn supervise(
+    context: Arc<Context>,
+    mut random: fastrand::Rng,
+    stop: CancellationToken,
+) -> Result<(), TaskFailed> {
+    let mut brokers: HashMap<i32, Running> = HashMap::new();
+    let mut snapshots = context.cluster.follow();
+    let mut topics = context.topics.follow();
+    let outcome = loop {
+        let snapshot = snapshots.borrow_and_update().clone();
+        topics.mark_unchanged();
+        if let Err(failed) = retire(&context, &mut brokers, &snapshot).await {
+            break Err(failed);
+        }
+        assign(&context, &mut brokers, &snapshot, &mut random);
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => break Ok(()),
+            failed = first_failure(&mut brokers) => break Err(failed),
+            _ = snapshots.changed() => {}
+            _ = topics.changed() => {}
+        }
+    };
+    for running in brokers.values() {
+        running.stop.cancel();
+    }
+    for (id, running) in brokers {
+        if let Err(cause) = running.task.await {
+            error!(broker = id, error = %cause, "broker task failed");
+        }
+    }
+    outcome
+}
+
+/// Ends the tasks of brokers that have left or have another address. What they had in flight is in doubt.
+async fn retire(context: &Context, brokers: &mut HashMap<i32, Running>, snapshot: &Snapshot) -> Result<(), TaskFailed> {
+    let gone: Vec<i32> = brokers
+        .iter()
+        .filter(|(id, running)| snapshot.brokers.get(id) != Some(&running.address))
+        .map(|(id, _)| *id)
+        .collect();
+    for id in gone {
+        let Some(running) = brokers.remove(&id) else { continue };
+        info!(broker = id, address = %running.address, "broker has left, or has another address");
+        running.stop.cancel();
+        running.task.await.map_err(|_| TaskFailed(id))?;
+        for topic in context.topics.all() {
+            for partition in topic.partitions().iter().flat_map(|partitions| partitions.iter()) {
+                partition.abandon(&running.drainer);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Gives each partition to the task of its leader, which is started at its first partition. One without a known leader stays
+/// where it is.
+fn assign(
+    context: &Arc<Context>,
+    brokers: &mut HashMap<i32, Running>,
+    snapshot: &Snapshot,
+    random: &mut fastrand::Rng,
+) {
+    for topic in context.topics.all() {
+        let Some(partitions) = topic.partitions() else { continue };
+        for partition in partitions.iter() {
+            let Some(leader) = snapshot.leader(&topic.info().name, partition.id()) else { continue };
+            let Some(address) = snapshot.brokers.get(&leader) else { continue };
+            let running = brokers.entry(leader).or_insert_with(|| start(context, leader, address, random.fork()));
+            partition.assign(&running.drainer);
+        }
+    }
+}
+
+fn start(context: &Arc<Context>, id: i32, address: &HostPort, random: fastrand::Rng) -> Running {
+    let drainer = Drainer::new(id);
+    let stop = CancellationToken::new();
+    let slot = Slot::new(context.clone(), drainer.clone(), address.clone(), random);
+    let task = tokio::spawn(slot.run(stop.clone()));
+    Running { address: address.clone(), drainer, stop, task }
+}
+
+/// Waits until a task ends that was not told to.
+async fn first_failure(brokers: &mut HashMap<i32, Running>) -> TaskFailed {
+    std::future::poll_fn(|cx| {
+        for (id, running) in brokers.iter_mut() {
+            if std::pin::Pin::new(&mut running.task).poll(cx).is_ready() {
+                return std::task::Poll::Ready(TaskFailed(*id));
+            }
+        }
+        std::task::Poll::Pending
+    })
+    .await
+}
