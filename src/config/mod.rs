@@ -1,15 +1,37 @@
 //! What the operator decides: a TOML file in, a checked [`Config`] out.
 //!
+//! ```text
+//! text ─► TOML with places ─► Reader ─► Config ─► checks between keys ─► Config
+//!                               │                       │
+//!                               └── problems, each with its place, the line and the remedy ──► ConfigError
+//! ```
+//!
+//! - `keys` names every key once, with its unit and range: reading, writing and suggesting all follow that list.
 //! - `defaults` is the one place where a default stands. A file says only what differs.
 //! - `topics` finds the rules of a topic: exact name, else the glob with the most literal characters, else `[producer]`.
+//!
+//! Strict: an unknown key, a missing unit, a value out of range are errors, and all of them are reported at once.
+//!
+//! Invariants: a `Config` that came out of [`Config::parse`] passed every check, and `Config::parse(config.to_toml())` gives it
+//! back. It does not look at the machine: that a path can be written or a group exists shows when the socket is made.
 
+mod address;
+mod check;
 mod defaults;
+mod error;
+mod keys;
+mod read;
+mod suggest;
 mod topics;
+mod units;
+mod value;
+mod write;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use error::{ConfigError, Problem};
 pub use topics::{InvalidPattern, PatternOverlap, TopicPattern, Topics};
 
 /// Everything that the configuration file decides. The fields are the file's keys, checked.
@@ -209,6 +231,21 @@ pub struct Limits {
 }
 
 impl Config {
+    /// Reads and checks the file at `path`. A file of more than a mebibyte is refused, unread.
+    pub fn load(path: &Path) -> Result<Config, ConfigError> {
+        read::load(path)
+    }
+
+    /// Checks `text`. `name` is what errors call it: the file's path.
+    pub fn parse(text: &str, name: &str) -> Result<Config, ConfigError> {
+        read::parse(text, name)
+    }
+
+    /// Every key with the value in force, as a file that [`Config::parse`] takes.
+    pub fn to_toml(&self) -> String {
+        write::to_toml(self)
+    }
+
     /// The rules of `topic`. Walks over the patterns: ask once a topic, and keep the answer.
     pub fn topic_rules(&self, topic: &str) -> TopicRules {
         self.topics.find(topic).unwrap_or(self.producer)
@@ -237,3 +274,6 @@ impl fmt::Display for HostPort {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -43,7 +43,7 @@ pub enum InvalidPattern {
 
 /// Two patterns that are equally specific and may match the same topic.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{first:?} and {second:?} are equally specific and a topic may match both")]
+#[error("\"{first}\" and \"{second}\" are equally specific and a topic may match both")]
 pub struct PatternOverlap {
     /// The pattern that was there.
     pub first: TopicPattern,
@@ -170,3 +170,6 @@ impl TopicPattern {
         reach.last() == Some(&true)
     }
 }
+
+#[cfg(test)]
+mod tests;

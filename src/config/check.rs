@@ -1,0 +1,100 @@
+//! Checks that concern more than one key. Pure: a [`Config`] in, conflicts out.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::suggest::header;
+use super::units::{format_duration, format_size};
+use super::{Config, ListenerKind};
+
+/// Two keys whose values do not go together.
+#[derive(Debug)]
+pub(super) struct Conflict {
+    /// Full names of the keys; the first that stands in the file is the one to point at. Defaults do not conflict, so one does.
+    pub(super) keys: Vec<String>,
+    pub(super) message: String,
+    pub(super) help: String,
+}
+
+/// Every conflict in `config`.
+pub(super) fn conflicts(config: &Config) -> Vec<Conflict> {
+    let mut found = Conflicts(Vec::new());
+    let kafka = &config.kafka;
+    let (backoff, max) = (kafka.reconnect_backoff, kafka.reconnect_backoff_max);
+    found.longer(["kafka.reconnect_backoff", "kafka.reconnect_backoff_max"], backoff, max);
+    let (backoff, max) = (kafka.retry_backoff, kafka.retry_backoff_max);
+    found.longer(["kafka.retry_backoff", "kafka.retry_backoff_max"], backoff, max);
+    found.larger("kafka.max_request_size", "memory.limit", kafka.max_request_size, config.memory.limit);
+    found.larger("producer.batch_size", "kafka.max_request_size", config.producer.batch_size, kafka.max_request_size);
+    // What a topic only inherits has been said of [producer] already.
+    for (pattern, rules) in config.topics.iter().filter(|(_, rules)| rules.batch_size != config.producer.batch_size) {
+        let key = format!("topics.{pattern}.batch_size");
+        found.larger(&key, "kafka.max_request_size", rules.batch_size, kafka.max_request_size);
+    }
+    found.listeners(config);
+    let limits = &config.limits;
+    if limits.max_unknown_topics > limits.max_topics {
+        let (unknown, all) = (limits.max_unknown_topics, limits.max_topics);
+        found.add(
+            ["limits.max_unknown_topics", "limits.max_topics"],
+            format!("\"max_unknown_topics\" of [limits] ({unknown}) is more than \"max_topics\" of [limits] ({all})"),
+            "unknown topics count among all: lower the one or raise the other",
+        );
+    }
+    found.0
+}
+
+struct Conflicts(Vec<Conflict>);
+
+impl Conflicts {
+    fn add(&mut self, keys: [&str; 2], message: String, help: &str) {
+        let keys = keys.iter().map(|key| (*key).to_owned()).collect();
+        self.0.push(Conflict { keys, message, help: help.to_owned() });
+    }
+
+    fn longer(&mut self, keys: [&str; 2], low: Duration, high: Duration) {
+        if low > high {
+            let [low_name, high_name] = keys.map(with_section);
+            let (low, high) = (format_duration(low), format_duration(high));
+            let message = format!("{low_name} ({low}) is longer than {high_name} ({high})");
+            self.add(keys, message, "shorten the one or lengthen the other");
+        }
+    }
+
+    fn larger(&mut self, small_key: &str, large_key: &str, small: usize, large: usize) {
+        if small > large {
+            let (small, large) = (format_size(small as u64), format_size(large as u64));
+            let (small_name, large_name) = (with_section(small_key), with_section(large_key));
+            let message = format!("{small_name} ({small}) is larger than {large_name} ({large})");
+            self.add([small_key, large_key], message, "lower the one or raise the other");
+        }
+    }
+
+    fn listeners(&mut self, config: &Config) {
+        let mut paths: Vec<(String, &Path)> = vec![("admin.path".to_owned(), &config.admin.socket.path)];
+        for (n, listener) in config.listeners.iter().enumerate() {
+            let key = |name: &str| format!("listeners.{n}.{name}");
+            self.larger(&key("max_frame_size"), "memory.limit", listener.max_frame_size, config.memory.limit);
+            if let ListenerKind::Stream(limits) = &listener.kind {
+                let size = limits.max_unanswered_size;
+                self.larger(&key("max_unanswered_size"), "memory.limit", size, config.memory.limit);
+            }
+            let path = &listener.socket.path;
+            if let Some((other, _)) = paths.iter().find(|(_, taken)| taken == path) {
+                let message = format!("the path {:?} is used twice", path.to_string_lossy());
+                self.add([&key("path"), other], message, "each listener and [admin] need a path of their own");
+            }
+            paths.push((key("path"), path));
+        }
+    }
+}
+
+/// The key as messages name it.
+fn with_section(key: &str) -> String {
+    let (section, name) = key.rsplit_once('.').unwrap_or(("", key));
+    match section.split_once('.') {
+        Some(("topics", pattern)) => format!("{name:?} of [topics.{pattern:?}]"),
+        Some((section, _)) => format!("{name:?} of {}", header(section)),
+        None => format!("{name:?} of {}", header(section)),
+    }
+}
