@@ -11,6 +11,7 @@ mod carry_out;
 pub mod flight;
 pub mod identity;
 pub mod schedule;
+mod settle;
 pub mod slot;
 mod supervisor;
 pub mod verdict;

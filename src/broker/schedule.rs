@@ -74,6 +74,8 @@ impl Schedule {
         let rules = &partition.topic().rules;
         match window.next(now) {
             Next::Nothing => window.listing = Listing::None,
+            // An old batch behind fresh ones, or the other way round: their answers bring it back.
+            Next::New if window.built.is_some() && !window.may_send_built() => window.listing = Listing::None,
             Next::NotBefore(moment) => {
                 window.listing = Listing::Holding;
                 self.at(moment, partition);

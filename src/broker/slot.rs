@@ -230,8 +230,12 @@ impl Slot {
             self.context.carry_out(&partition, &mut self.effects);
             let Some((place, batch)) = place.and_then(|place| Some((place, window.batches.get(place)?))) else {
                 window.listing = Listing::None;
+                // Nothing there yet: the push that is under way announces it.
+                let is_empty = window.built.is_none() && window.next(now) == Next::New;
                 drop(window);
-                self.schedule.consider(&partition, now, false);
+                if !is_empty || partition.is_leaving() {
+                    self.schedule.consider(&partition, now, false);
+                }
                 continue;
             };
             if bytes > 0 && bytes + batch.bytes.len() > most_bytes {
@@ -271,7 +275,8 @@ impl Slot {
 
     /// The place in the window of the batch that goes next, made now if it is a new one.
     fn next_batch(&mut self, partition: &Partition, window: &mut Window, link: &Link, now: Instant) -> Option<usize> {
-        window.adopt(link.id, partition.topic().id(), &mut self.effects);
+        let forgotten_after = self.context.config.kafka.producer_id_expiration / 2;
+        window.adopt(link.id, partition.topic().id(), now, forgotten_after, &mut self.effects);
         match window.next(now) {
             Next::Resend(place) => Some(place),
             Next::NotBefore(_) | Next::Nothing => None,

@@ -176,6 +176,8 @@ pub struct Flight {
     pub phase: Phase,
     /// Rounds of probes that all answered 45.
     pub rounds: u32,
+    /// When a batch was last acknowledged, or the flight began.
+    pub last_success: Instant,
     /// Setbacks since the last success.
     pub attempts: u32,
     /// Nothing is sent before.
@@ -186,7 +188,7 @@ pub struct Flight {
 
 impl Flight {
     /// Nothing sent yet on `connection`, which begins alone.
-    pub fn new(connection: ConnectionId) -> Box<Self> {
+    pub fn new(connection: ConnectionId, now: Instant) -> Box<Self> {
         Box::new(Flight {
             connection,
             in_flight: VecDeque::new(),
@@ -194,6 +196,7 @@ impl Flight {
             setback: None,
             phase: Phase::Go,
             rounds: 0,
+            last_success: now,
             attempts: 0,
             not_before: None,
             parked: None,
