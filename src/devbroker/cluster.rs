@@ -4,7 +4,7 @@
 //! partitions to the next one that is up, and one that is down comes back with all that it needs but for the producers'
 //! windows (see `producers`). The controller's part is played here at once, without a delay.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
@@ -74,6 +74,10 @@ pub(super) struct Cluster {
     pub settings: Settings,
     pub nodes: BTreeMap<i32, Node>,
     pub topics: BTreeMap<String, Topic>,
+    /// The names of all topics.
+    names: HashMap<Uuid, String>,
+    /// Partitions of all topics.
+    partitions: usize,
     pub faults: Faults,
     pub counters: Counters,
     /// Bytes of all logs.
@@ -91,6 +95,8 @@ impl Cluster {
             settings,
             nodes: (1..).zip(addresses.iter().map(node)).collect(),
             topics: BTreeMap::new(),
+            names: HashMap::new(),
+            partitions: 0,
             faults: Faults::default(),
             counters: Counters::default(),
             held_bytes: 0,
@@ -132,9 +138,6 @@ impl Cluster {
         if self.topics.contains_key(name) {
             return Err(codes::TOPIC_ALREADY_EXISTS);
         }
-        if partitions == 0 {
-            return Err(codes::INVALID_PARTITIONS);
-        }
         self.topics_made += 1;
         let limits = Limits {
             max_message_bytes: self.settings.max_message_bytes,
@@ -145,33 +148,36 @@ impl Cluster {
         let id = Uuid::from_u64_pair(0xf0be_ba70_0000_4000, 0x8000_0000_0000_0000 | self.topics_made);
         let topic = Topic { id, partitions: vec![], limits, log_append_time: false };
         self.topics.insert(name.to_owned(), topic);
-        self.set_partitions(name, partitions).inspect_err(|_| drop(self.topics.remove(name)))
+        self.names.insert(id, name.to_owned());
+        self.set_partitions(name, partitions).inspect_err(|_| drop(self.delete_topic(name)))
     }
 
     /// Adds partitions until there are `count`.
     pub(super) fn set_partitions(&mut self, name: &str, count: usize) -> Result<(), i16> {
-        let all: usize = self.topics.values().map(|topic| topic.partitions.len()).sum();
-        let topic = self.topics.get_mut(name).ok_or(codes::UNKNOWN_TOPIC_OR_PARTITION)?;
-        let have = topic.partitions.len();
+        let have = self.topics.get(name).ok_or(codes::UNKNOWN_TOPIC_OR_PARTITION)?.partitions.len();
         if count <= have {
             return Err(codes::INVALID_PARTITIONS);
         }
-        if all + (count - have) > PARTITIONS_MAX {
+        if self.partitions + (count - have) > PARTITIONS_MAX {
             return Err(codes::POLICY_VIOLATION);
         }
+        self.partitions += count - have;
         for index in have..count {
             let mut replicas: Vec<i32> = self.nodes.keys().copied().collect();
             let by = index % replicas.len().max(1);
             replicas.rotate_left(by);
-            topic.partitions.push(Partition::new(replicas));
+            let mut partition = Partition::new(replicas);
+            elect(&self.nodes, &mut partition);
+            self.topics.entry(name.to_owned()).and_modify(|topic| topic.partitions.push(partition));
         }
-        self.elect();
         Ok(())
     }
 
     /// Deletes a topic and what it holds.
     pub(super) fn delete_topic(&mut self, name: &str) -> Result<(), i16> {
         let topic = self.topics.remove(name).ok_or(codes::UNKNOWN_TOPIC_OR_PARTITION)?;
+        self.names.remove(&topic.id);
+        self.partitions -= topic.partitions.len();
         let freed: u64 = topic.partitions.iter().map(Partition::len_bytes).sum();
         self.held_bytes = self.held_bytes.saturating_sub(freed);
         Ok(())
@@ -182,10 +188,7 @@ impl Cluster {
         match topic {
             TopicRef::Name(name) if self.topics.contains_key(&**name) => Ok(name.to_string()),
             TopicRef::Name(_) => Err(codes::UNKNOWN_TOPIC_OR_PARTITION),
-            TopicRef::Id(id) => {
-                let found = self.topics.iter().find(|(_, topic)| topic.id == *id);
-                found.map(|(name, _)| name.clone()).ok_or(codes::UNKNOWN_TOPIC_ID)
-            }
+            TopicRef::Id(id) => self.names.get(id).cloned().ok_or(codes::UNKNOWN_TOPIC_ID),
         }
     }
 
@@ -217,8 +220,8 @@ impl Cluster {
         node.up = false;
         for partition in self.topics.values_mut().flat_map(|topic| &mut topic.partitions) {
             partition.broker_stopped(broker);
+            elect(&self.nodes, partition);
         }
-        self.elect();
     }
 
     /// A broker is back, perhaps somewhere else: it leads what has no leader.
@@ -226,19 +229,8 @@ impl Cluster {
         if let Some(node) = self.nodes.get_mut(&broker) {
             *node = Node { address, up: true, asked_for_ids: false, ids: 0..0 };
         }
-        self.elect();
-    }
-
-    fn elect(&mut self) {
-        let up = |id: &i32| self.nodes.get(id).is_some_and(|node| node.up);
         for partition in self.topics.values_mut().flat_map(|topic| &mut topic.partitions) {
-            if up(&partition.leader) {
-                continue;
-            }
-            let leader = partition.replicas.iter().copied().find(up).unwrap_or(NO_LEADER);
-            if leader != partition.leader {
-                partition.lead(leader);
-            }
+            elect(&self.nodes, partition);
         }
     }
 
@@ -259,6 +251,18 @@ impl Cluster {
     pub(super) fn sweep(&mut self, expired_at: i64) -> usize {
         let partitions = self.topics.values_mut().flat_map(|topic| &mut topic.partitions);
         partitions.map(|partition| partition.sweep(expired_at)).sum()
+    }
+}
+
+/// Gives a partition whose leader is down another one, if any is up.
+fn elect(nodes: &BTreeMap<i32, Node>, partition: &mut Partition) {
+    let up = |id: &i32| nodes.get(id).is_some_and(|node| node.up);
+    if up(&partition.leader) {
+        return;
+    }
+    let leader = partition.replicas.iter().copied().find(up).unwrap_or(NO_LEADER);
+    if leader != partition.leader {
+        partition.lead(leader);
     }
 }
 

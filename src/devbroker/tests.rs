@@ -28,5 +28,5 @@ fn batch(lane: Lane, base_sequence: i32, timestamps: &[i64]) -> Bytes {
     for record in run.records_from(0) {
         builder.append(record.timestamp, record.suffix);
     }
-    builder.finish(Codec::None, None).unwrap().stamp(Stamp { lane, base_sequence })
+    builder.finish(Codec::None, None).0.stamp(Stamp { lane, base_sequence })
 }

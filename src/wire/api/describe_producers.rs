@@ -81,3 +81,39 @@ fn producer_state(producer: &Producer) -> ProducerState {
         .with_last_sequence(producer.last_sequence)
         .with_last_timestamp(producer.last_timestamp)
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Buf;
+    use kafka_protocol::messages::describe_producers_request::TopicRequest;
+    use kafka_protocol::protocol::{Decodable, Encodable};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_crate_s_request_is_read_and_the_answer_understood() {
+        let name = TopicName(StrBytes::from_static_str("a"));
+        let topic = TopicRequest::default().with_name(name).with_partition_indexes(vec![4, 5]);
+        let mut body = BytesMut::new();
+        DescribeProducersRequest::default().with_topics(vec![topic]).encode(&mut body, 0).unwrap();
+        assert_eq!(decode_request(0, body.freeze()).unwrap(), [("a".into(), 4), ("a".into(), 5)]);
+
+        let lane = Lane { producer_id: 9, epoch: 2 };
+        let producer = Producer { lane, last_sequence: 14, last_timestamp: 3 };
+        let answer = PartitionAnswer { topic: "a".into(), partition: 4, error_code: 0, producers: vec![producer] };
+        let mut frame = encode_response(0, 5, &[answer]).unwrap().freeze();
+        assert_eq!(frame.get_i32() as usize, frame.len());
+        let (_, mut body) = frame::strip_response_header(frame, ApiKey::DescribeProducers, 0).unwrap();
+        let response = DescribeProducersResponse::decode(&mut body, 0).unwrap();
+        let state = &response.topics[0].partitions[0].active_producers[0];
+        assert_eq!((state.producer_id.0, state.producer_epoch, state.last_sequence), (9, 2, 14));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_request_or_refused(bytes in prop::collection::vec(0..6_u8, 0..50)) {
+            let _ = decode_request(0, bytes.into());
+        }
+    }
+}

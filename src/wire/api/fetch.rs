@@ -113,3 +113,80 @@ fn partition_data(answer: &PartitionAnswer) -> PartitionData {
         .with_log_start_offset(answer.log_start_offset)
         .with_records(Some(answer.records.clone()))
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Buf;
+    use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+    use kafka_protocol::protocol::{Decodable, Encodable};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn name(name: &'static str) -> TopicName {
+        TopicName(StrBytes::from_static_str(name))
+    }
+
+    #[test]
+    fn the_crate_s_request_is_read_as_it_was_meant_in_every_version() {
+        for version in VERSIONS {
+            let partition = |n: i32| {
+                let partition =
+                    FetchPartition::default().with_partition(n).with_fetch_offset(7).with_partition_max_bytes(-1);
+                if version >= 9 { partition.with_current_leader_epoch(4) } else { partition }
+            };
+            let topic = |topic| FetchTopic::default().with_topic(name(topic)).with_partitions(vec![partition(3); 2]);
+            let message = FetchRequest::default()
+                .with_max_wait_ms(500)
+                .with_min_bytes(1)
+                .with_max_bytes(9)
+                .with_topics(vec![topic("a"), topic("b")]);
+            let mut body = BytesMut::new();
+            message.encode(&mut body, version).unwrap();
+            let request = decode_request(version, body.freeze()).unwrap();
+            let epoch = if version >= 9 { 4 } else { -1 };
+            assert_eq!((request.max_wait, request.min_bytes, request.max_bytes), (Duration::from_millis(500), 1, 9));
+            assert_eq!(request.partitions.len(), 4);
+            assert_eq!(
+                request.partitions[3],
+                RequestPartition {
+                    topic: "b".into(),
+                    partition: 3,
+                    current_leader_epoch: epoch,
+                    offset: 7,
+                    max_bytes: 0
+                }
+            );
+        }
+    }
+
+    #[test]
+    fn the_crate_reads_the_answer_as_it_was_meant_in_every_version() {
+        let answer = |topic: &str, partition| PartitionAnswer {
+            topic: topic.into(),
+            partition,
+            error_code: 0,
+            high_watermark: 40,
+            log_start_offset: 0,
+            records: Bytes::from_static(b"batches"),
+        };
+        for version in VERSIONS {
+            let answers = [answer("a", 0), answer("a", 1), answer("b", 0)];
+            let mut frame = encode_response(version, 5, Duration::from_millis(3), &answers).unwrap().freeze();
+            assert_eq!(frame.get_i32() as usize, frame.len());
+            let (_, mut body) = frame::strip_response_header(frame, ApiKey::Fetch, version).unwrap();
+            let response = FetchResponse::decode(&mut body, version).unwrap();
+            assert_eq!((response.throttle_time_ms, response.responses.len()), (3, 2), "version {version}");
+            let partition = &response.responses[0].partitions[1];
+            assert_eq!((partition.partition_index, partition.high_watermark), (1, 40));
+            assert_eq!(partition.records.as_deref(), Some(&b"batches"[..]));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_request_or_refused(bytes in prop::collection::vec(0..6_u8, 0..150), version in VERSIONS) {
+            let _ = decode_request(version, bytes.into());
+        }
+    }
+}

@@ -57,3 +57,40 @@ pub fn encode_refusal(
     }
     frame::encode_response(ApiKey::FindCoordinator, version, correlation_id, &response)
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Buf;
+    use kafka_protocol::protocol::{Decodable, Encodable};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn every_key_is_refused_in_every_version() {
+        for version in VERSIONS {
+            let key = StrBytes::from_static_str("group");
+            let message = FindCoordinatorRequest::default();
+            let message =
+                if version >= SEVERAL_SINCE { message.with_coordinator_keys(vec![key]) } else { message.with_key(key) };
+            let mut body = BytesMut::new();
+            message.encode(&mut body, version).unwrap();
+            let keys = decode_request(version, body.freeze()).unwrap();
+            assert_eq!(keys, ["group"]);
+
+            let mut frame = encode_refusal(version, 5, &keys, 15, "none here").unwrap().freeze();
+            assert_eq!(frame.get_i32() as usize, frame.len());
+            let (_, mut body) = frame::strip_response_header(frame, ApiKey::FindCoordinator, version).unwrap();
+            let response = FindCoordinatorResponse::decode(&mut body, version).unwrap();
+            let code = response.coordinators.first().map_or(response.error_code, |first| first.error_code);
+            assert_eq!(code, 15, "version {version}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_request_or_refused(bytes in prop::collection::vec(0..6_u8, 0..50), version in VERSIONS) {
+            let _ = decode_request(version, bytes.into());
+        }
+    }
+}

@@ -92,3 +92,58 @@ pub fn encode_response(
     let response = ListOffsetsResponse::default().with_topics(topics.collect());
     frame::encode_response(ApiKey::ListOffsets, version, correlation_id, &response)
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Buf;
+    use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+    use kafka_protocol::protocol::{Decodable, Encodable};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_crate_s_request_is_read_as_it_was_meant_in_every_version() {
+        for version in VERSIONS {
+            let partition = ListOffsetsPartition::default().with_partition_index(2).with_timestamp(LATEST);
+            let partition = if version >= 4 { partition.with_current_leader_epoch(4) } else { partition };
+            let name = TopicName(StrBytes::from_static_str("a"));
+            let topic = ListOffsetsTopic::default().with_name(name).with_partitions(vec![partition]);
+            let mut body = BytesMut::new();
+            ListOffsetsRequest::default().with_topics(vec![topic; 2]).encode(&mut body, version).unwrap();
+            let request = decode_request(version, body.freeze()).unwrap();
+            let current_leader_epoch = if version >= 4 { 4 } else { -1 };
+            let expected =
+                RequestPartition { topic: "a".into(), partition: 2, current_leader_epoch, timestamp: LATEST };
+            assert_eq!(request, [expected.clone(), expected]);
+        }
+    }
+
+    #[test]
+    fn the_crate_reads_the_answer_as_it_was_meant_in_every_version() {
+        for version in VERSIONS {
+            let answer = PartitionAnswer {
+                topic: "a".into(),
+                partition: 2,
+                error_code: 0,
+                timestamp: 11,
+                offset: 12,
+                leader_epoch: 3,
+            };
+            let mut frame = encode_response(version, 5, &[answer]).unwrap().freeze();
+            assert_eq!(frame.get_i32() as usize, frame.len());
+            let (_, mut body) = frame::strip_response_header(frame, ApiKey::ListOffsets, version).unwrap();
+            let response = ListOffsetsResponse::decode(&mut body, version).unwrap();
+            let partition = &response.topics[0].partitions[0];
+            assert_eq!((partition.partition_index, partition.timestamp, partition.offset), (2, 11, 12));
+            assert_eq!(partition.leader_epoch, if version >= 4 { 3 } else { -1 });
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_request_or_refused(bytes in prop::collection::vec(0..6_u8, 0..150), version in VERSIONS) {
+            let _ = decode_request(version, bytes.into());
+        }
+    }
+}
