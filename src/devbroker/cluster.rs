@@ -149,7 +149,11 @@ impl Cluster {
         let topic = Topic { id, partitions: vec![], limits, log_append_time: false };
         self.topics.insert(name.to_owned(), topic);
         self.names.insert(id, name.to_owned());
-        self.set_partitions(name, partitions).inspect_err(|_| drop(self.delete_topic(name)))
+        let extended = self.set_partitions(name, partitions);
+        if extended.is_err() {
+            self.delete_topic(name)?;
+        }
+        extended
     }
 
     /// Adds partitions until there are `count`.
@@ -161,14 +165,17 @@ impl Cluster {
         if self.partitions + (count - have) > PARTITIONS_MAX {
             return Err(codes::POLICY_VIOLATION);
         }
-        self.partitions += count - have;
-        for index in have..count {
-            let mut replicas: Vec<i32> = self.nodes.keys().copied().collect();
-            let by = index % replicas.len().max(1);
-            replicas.rotate_left(by);
+        let ids: Vec<i32> = self.nodes.keys().copied().collect();
+        let new = (have..count).map(|index| {
+            let mut replicas = ids.clone();
+            replicas.rotate_left(index % ids.len().max(1));
             let mut partition = Partition::new(replicas);
             elect(&self.nodes, &mut partition);
-            self.topics.entry(name.to_owned()).and_modify(|topic| topic.partitions.push(partition));
+            partition
+        });
+        if let Some(topic) = self.topics.get_mut(name) {
+            topic.partitions.extend(new);
+            self.partitions += count - have;
         }
         Ok(())
     }

@@ -28,7 +28,7 @@ pub(super) enum Listener {
         tasks: TaskTracker,
     },
     /// The socket is bound but does not listen: clients are refused, and nobody else gets the port.
-    Down { _port: TcpSocket },
+    Down { _port: Option<TcpSocket> },
 }
 
 impl Listener {
@@ -103,12 +103,12 @@ impl Accept {
     fn connection(&self, stream: TcpStream, place: OwnedSemaphorePermit) -> impl Future<Output = ()> + use<> {
         let (shared, broker, stop) = (self.shared.clone(), self.broker, self.stop.clone());
         let mut dropped = self.drop_connections.clone();
+        dropped.mark_unchanged();
         async move {
             let _place = place;
             shared.change(|cluster| cluster.counters.connections += 1);
             // Small answers must not wait for more; without it they are only slower.
             let _ = stream.set_nodelay(true);
-            dropped.mark_unchanged();
             tokio::select! {
                 () = stop.cancelled() => {}
                 _ = dropped.changed() => {}

@@ -78,7 +78,7 @@ async fn read_frame<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut BytesMut)
                 return Ok(Some(buffer.split_to(size).freeze()));
             }
         } else if buffer.is_empty() {
-            // An idle connection keeps no buffer.
+            // A buffer that has grown for a large request is given back.
             *buffer = BytesMut::new();
         }
         buffer.reserve(READ_BYTES);

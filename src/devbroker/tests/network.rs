@@ -76,12 +76,10 @@ async fn cluster(brokers: usize) -> DevCluster {
 async fn what_is_produced_in_any_version_is_read_back() {
     let cluster = cluster(2).await;
     let mut client = Client::to(&cluster, 1).await;
-    let mut sequence = 0;
-    for version in 3..=13 {
+    for (sequence, version) in (0..).zip(3..=13) {
         let id = client.metadata(12, "t").await.topics[0].id;
         let answer = client.produce(version, id, batch(LANE, sequence, &[STAMP])).await.unwrap();
         assert_eq!((answer.error_code, answer.base_offset), (0, i64::from(sequence)), "version {version}");
-        sequence += 1;
     }
     let records = cluster.records("t", 0).unwrap();
     assert_eq!(records.iter().map(|record| record.offset).collect::<Vec<_>>(), (0..11).collect::<Vec<_>>());
