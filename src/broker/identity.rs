@@ -11,8 +11,33 @@ use tokio::time::{sleep, timeout};
 use super::flight::ProducerIds;
 use crate::backoff::Backoff;
 use crate::cluster::dial::BrokerConnection;
+use crate::wire::WireError;
 use crate::wire::api::{ApiKey, init_producer_id};
 use crate::wire::codes;
+use crate::wire::connection::ConnectionError;
+
+/// Why there are no producer ids.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// A broker before Kafka 0.11.
+    #[error("it cannot give producer ids: Kafka 0.11 or later is needed")]
+    Version,
+    /// Nothing came.
+    #[error("no producer id within {0:?} (kafka.request_timeout)")]
+    Timeout(Duration),
+    /// The broker says no.
+    #[error("no producer id: error {code} {}; WRITE on a topic or IDEMPOTENT_WRITE on the cluster is needed", codes::name(*code))]
+    Refused {
+        /// Kafka's error code.
+        code: i16,
+    },
+    /// The connection broke.
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+    /// The answer is not one.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+}
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -27,11 +52,11 @@ impl Identity {
         within: Duration,
         backoff: Backoff,
         random: &mut fastrand::Rng,
-    ) -> anyhow::Result<ProducerIds> {
+    ) -> Result<ProducerIds, IdentityError> {
         let ask = async {
             let fresh = ask(connection, within, backoff, random).await?;
             let old = ask(connection, within, backoff, random).await?;
-            anyhow::Ok(ProducerIds { fresh, old })
+            Ok(ProducerIds { fresh, old })
         };
         self.0.get_or_try_init(|| ask).await.copied()
     }
@@ -42,18 +67,15 @@ async fn ask(
     within: Duration,
     backoff: Backoff,
     random: &mut fastrand::Rng,
-) -> anyhow::Result<i64> {
-    let version = connection
-        .versions()
-        .pick(ApiKey::InitProducerId, init_producer_id::VERSIONS)
-        .ok_or_else(|| anyhow::anyhow!("it cannot give producer ids: Kafka 0.11 or later is needed"))?;
-    for attempt in 1.. {
+) -> Result<i64, IdentityError> {
+    let version =
+        connection.versions().pick(ApiKey::InitProducerId, init_producer_id::VERSIONS).ok_or(IdentityError::Version)?;
+    let mut failures = 0;
+    loop {
         let correlation_id = connection.next_correlation_id();
         let client_id = connection.client_id().to_owned();
         let frame = init_producer_id::encode(version, correlation_id, &client_id)?;
-        let body = timeout(within, connection.call(frame))
-            .await
-            .map_err(|_| anyhow::anyhow!("no producer id within {within:?} (kafka.request_timeout)"))??;
+        let body = timeout(within, connection.call(frame)).await.map_err(|_| IdentityError::Timeout(within))??;
         let answer = init_producer_id::decode(version, body)?;
         match answer.error_code {
             codes::NONE => return Ok(answer.producer_id),
@@ -61,12 +83,11 @@ async fn ask(
             | codes::COORDINATOR_NOT_AVAILABLE
             | codes::NOT_COORDINATOR
             | codes::REQUEST_TIMED_OUT
-            | codes::CONCURRENT_TRANSACTIONS => sleep(backoff.delay(attempt, random)).await,
-            code => anyhow::bail!(
-                "no producer id: error {code} {}; WRITE on a topic or IDEMPOTENT_WRITE on the cluster is needed",
-                codes::name(code)
-            ),
+            | codes::CONCURRENT_TRANSACTIONS => {
+                failures += 1;
+                sleep(backoff.delay(failures, random)).await;
+            }
+            code => return Err(IdentityError::Refused { code }),
         }
     }
-    unreachable!("the attempts have no end")
 }

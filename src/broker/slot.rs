@@ -13,15 +13,17 @@ use tracing::{debug, info, warn};
 
 use super::Context;
 use super::flight::{Answered, Effect, Next, Pace, ProducerIds};
+use super::identity::IdentityError;
 use super::schedule::Schedule;
 use crate::backoff::Backoff;
 use crate::batch::{CutRules, Cutter};
-use crate::cluster::dial::BrokerConnection;
+use crate::cluster::dial::{BrokerConnection, DialError};
 use crate::cluster::snapshot::Hint;
 use crate::config::HostPort;
 use crate::queue::drainer::Drainer;
 use crate::queue::partition::Partition;
 use crate::queue::window::{Attempt, ConnectionId, Listing, Window};
+use crate::wire::WireError;
 use crate::wire::api::ApiKey;
 use crate::wire::api::produce::{self, PartitionAnswer, PartitionRecords, TopicRef};
 use crate::wire::codes;
@@ -65,7 +67,15 @@ enum Ended {
     #[error("no answer within {0:?} (kafka.request_timeout)")]
     Timeout(Duration),
     #[error(transparent)]
-    Other(#[from] anyhow::Error),
+    Dial(#[from] DialError),
+    #[error("it takes no record batches of version 2: Kafka 0.11 or later is needed")]
+    Version,
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    #[error("it answers what was not asked")]
+    Unasked,
 }
 
 impl Slot {
@@ -137,10 +147,8 @@ impl Slot {
         let address = self.address.clone();
         let mut random = self.random.fork();
         let connecting = async move {
-            let mut connection = context.dialer.dial(&address).await.map_err(anyhow::Error::from)?;
-            let version = connection.versions().pick(ApiKey::Produce, produce::VERSIONS).ok_or_else(|| {
-                anyhow::anyhow!("it takes no record batches of version 2: Kafka 0.11 or later is needed")
-            })?;
+            let mut connection = context.dialer.dial(&address).await?;
+            let version = connection.versions().pick(ApiKey::Produce, produce::VERSIONS).ok_or(Ended::Version)?;
             let kafka = &context.config.kafka;
             let backoff = Backoff { first: kafka.retry_backoff, max: kafka.retry_backoff_max };
             let ids = context.identity.get(&mut connection, kafka.request_timeout, backoff, &mut random).await?;
@@ -152,7 +160,7 @@ impl Slot {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Err(Ended::Stopped),
-                link = &mut connecting => return link.map_err(Ended::Other),
+                link = &mut connecting => return link,
                 () = self.drainer.woken() => {}
             }
             self.attend();
@@ -163,9 +171,8 @@ impl Slot {
     async fn serve(&mut self, mut link: Link, stop: &CancellationToken) -> Ended {
         let ended = loop {
             self.attend();
-            match self.send_while_there_is_room(&mut link) {
-                Ok(()) => {}
-                Err(cause) => break Ended::Other(cause),
+            if let Err(cause) = self.send_while_there_is_room(&mut link) {
+                break cause.into();
             }
             let deadline = link.pending.front().map(|request| request.deadline);
             let throttled = link.throttled_until.filter(|_| self.schedule.queued() > 0);
@@ -176,9 +183,9 @@ impl Slot {
                 progress = link.connection.progress() => match progress {
                     Ok(None) => {}
                     Ok(Some(response)) => if let Err(cause) = self.receive(&mut link, response.body) {
-                        break Ended::Other(cause);
+                        break cause;
                     },
-                    Err(cause) => break Ended::Connection(cause),
+                    Err(cause) => break cause.into(),
                 },
                 () = self.drainer.woken() => {}
                 () = until(timer) => if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
@@ -203,7 +210,7 @@ impl Slot {
     }
 
     /// Makes requests for as long as the connection takes them. While it does not, batches keep growing.
-    fn send_while_there_is_room(&mut self, link: &mut Link) -> anyhow::Result<()> {
+    fn send_while_there_is_room(&mut self, link: &mut Link) -> Result<(), WireError> {
         let now = Instant::now();
         if link.throttled_until.is_some_and(|until| until > now) {
             return Ok(());
@@ -217,7 +224,7 @@ impl Slot {
     }
 
     /// One request: a batch of each partition in turn, as many as fit.
-    fn send_one(&mut self, link: &mut Link, now: Instant) -> anyhow::Result<()> {
+    fn send_one(&mut self, link: &mut Link, now: Instant) -> Result<(), WireError> {
         let most_bytes = self.context.config.kafka.max_request_size;
         let (mut records, mut parts, mut bytes) = (Vec::new(), Vec::new(), 0);
         for _ in 0..self.schedule.queued() {
@@ -295,8 +302,8 @@ impl Slot {
     }
 
     /// An answer to the oldest request.
-    fn receive(&mut self, link: &mut Link, body: bytes::Bytes) -> anyhow::Result<()> {
-        let Some(request) = link.pending.pop_front() else { anyhow::bail!("an answer to nothing") };
+    fn receive(&mut self, link: &mut Link, body: bytes::Bytes) -> Result<(), Ended> {
+        let Some(request) = link.pending.pop_front() else { return Err(Ended::Unasked) };
         let answer = match produce::decode(link.version, body) {
             Ok(answer) => answer,
             Err(cause) => {

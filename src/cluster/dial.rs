@@ -18,9 +18,9 @@ use crate::wire::connection::{Connection, ConnectionError, Limits};
 const RESPONSE_MAX_BYTES: usize = 100 << 20;
 
 /// A byte stream to a broker.
-pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for T {}
 
 /// A connection to a broker, whatever carries it.
 pub type BrokerConnection = Connection<Box<dyn Stream>>;

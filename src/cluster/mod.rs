@@ -21,13 +21,28 @@ use tracing::{debug, error, info, warn};
 use crate::backoff::Backoff;
 use crate::config::{Config, HostPort};
 use crate::queue::topic::Topics;
+use crate::wire::WireError;
 use crate::wire::api::{ApiKey, metadata};
 use crate::wire::codes;
+use crate::wire::connection::ConnectionError;
 use dial::{BrokerConnection, Dialer};
 use snapshot::{Hint, Snapshot};
 
 /// Hints that wait to be looked at. One that finds no room is dropped: the refresh that goes with it brings the same.
 const HINTS_MAX: usize = 1024;
+
+/// Why a broker gave no metadata.
+#[derive(Debug, thiserror::Error)]
+enum AskError {
+    #[error("it offers no version of Metadata that forebay speaks; Kafka 1.0 or later is needed")]
+    Version,
+    #[error("no answer within {0:?} (kafka.request_timeout)")]
+    Timeout(Duration),
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+    #[error(transparent)]
+    Wire(#[from] WireError),
+}
 
 /// The rest of the daemon's view of the metadata task.
 #[derive(Clone, Debug)]
@@ -206,19 +221,14 @@ impl MetadataTask {
         &self,
         connection: &mut BrokerConnection,
         within: Duration,
-    ) -> anyhow::Result<metadata::Metadata> {
-        let version = connection
-            .versions()
-            .pick(ApiKey::Metadata, metadata::VERSIONS)
-            .ok_or_else(|| anyhow::anyhow!("it offers no version of Metadata that this daemon speaks"))?;
+    ) -> Result<metadata::Metadata, AskError> {
+        let version = connection.versions().pick(ApiKey::Metadata, metadata::VERSIONS).ok_or(AskError::Version)?;
         let topics = self.topics.all();
         let names: Vec<&str> = topics.iter().map(|topic| &*topic.info().name).collect();
         let correlation_id = connection.next_correlation_id();
         let create = self.config.kafka.allow_auto_create_topics;
         let frame = metadata::encode(version, correlation_id, &self.config.kafka.client_id, Some(&names), create)?;
-        let body = timeout(within, connection.call(frame))
-            .await
-            .map_err(|_| anyhow::anyhow!("no answer within {within:?} (kafka.request_timeout)"))??;
+        let body = timeout(within, connection.call(frame)).await.map_err(|_| AskError::Timeout(within))??;
         Ok(metadata::decode(version, body)?)
     }
 

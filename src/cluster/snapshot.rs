@@ -11,7 +11,7 @@ use crate::wire::api::metadata::{Broker, Metadata, Topic};
 use crate::wire::codes;
 
 /// See the module.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
     /// Counts up with each change.
     pub generation: u64,
@@ -56,12 +56,6 @@ pub struct Hint {
     pub leader: (i32, i32),
     /// Where brokers are reached, as far as the answer said.
     pub endpoints: Vec<Broker>,
-}
-
-impl Default for Snapshot {
-    fn default() -> Self {
-        Snapshot { generation: 0, as_of: None, cluster_id: None, brokers: BTreeMap::new(), topics: HashMap::new() }
-    }
 }
 
 impl Snapshot {
