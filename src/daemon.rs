@@ -1,1 +1,239 @@
-//! (to come)
+//! The wiring: the only file that knows every part, and the order in which they start and stop.
+//!
+//! Start: sockets are bound (so that what is wrong with them is said at once) → cluster → brokers → ingest → `READY=1`. Kafka need
+//! not be there. Stop: ingest closes, what is held drains for at most `drain_timeout`, the brokers' tasks end, and what is left
+//! is counted as dropped and reported. A second signal skips the drain.
+//!
+//! A panic in a connection's task closes that connection. A panic in any other task stops the daemon in this same order.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, interval, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+
+use crate::broker;
+use crate::cluster::dial::Dialer;
+use crate::cluster::{self, Cluster};
+use crate::config::{Config, FullPolicy, ListenerKind};
+use crate::ingest;
+use crate::queue::budget::Budget;
+use crate::queue::ledger::{DropReason, Ledger};
+use crate::queue::topic::Topics;
+use crate::record::TimestampMs;
+use crate::route::{Router, placer};
+use crate::{admin, ingest::bind::BindError};
+
+mod status;
+
+/// How long clients have, at the very end, to take the answers that are left.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// How often the drain looks whether anything is left.
+const DRAIN_LOOK: Duration = Duration::from_millis(10);
+
+/// Why the daemon has ended otherwise than in order.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// A socket cannot be had.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The operating system refuses something that every process may do.
+    #[error("cannot start: {0}")]
+    System(#[from] std::io::Error),
+    /// A task that must run has ended.
+    #[error("{0} has failed; this is a defect of forebay")]
+    Task(&'static str),
+    /// Records were still held in memory at the end.
+    #[error(
+        "{records} records were not delivered within drain_timeout and are lost: this version holds them in memory only"
+    )]
+    NotDelivered {
+        /// How many.
+        records: u64,
+    },
+}
+
+/// Signals that end the daemon.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// The parts, running.
+struct Parts {
+    topics: Arc<Topics>,
+    ledger: Arc<Ledger>,
+    senders: Arc<broker::Context>,
+    /// The tasks that must run until they are told to stop: their name, if they have failed.
+    core: JoinSet<Option<&'static str>>,
+    /// Ends ingest's reading.
+    closing: CancellationToken,
+    /// Ends everything else.
+    stop: CancellationToken,
+    connections: TaskTracker,
+}
+
+/// Runs the daemon until SIGTERM, SIGINT or a failure.
+pub async fn run(config: Config) -> Result<(), Failure> {
+    let mut signals = Signals::new()?;
+    let config = Arc::new(config);
+    let mut parts = start(&config)?;
+    // An error means that nobody has asked to be notified.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    info!(version = env!("CARGO_PKG_VERSION"), "ready");
+    let failed = tokio::select! {
+        signal = signals.next() => {
+            info!(signal, "stopping");
+            None
+        }
+        failed = parts.core.join_next() => Some(name_of(failed)),
+    };
+    let outcome = parts.stop(config.daemon.drain_timeout, &mut signals).await;
+    match failed {
+        Some(task) => Err(Failure::Task(task)),
+        None => outcome,
+    }
+}
+
+fn start(config: &Arc<Config>) -> Result<Parts, Failure> {
+    warn!("this version has no backlog: records are held in memory only, and a crash loses them");
+    let listeners = config.listeners.iter().map(ingest::bind).collect::<Result<Vec<_>, _>>()?;
+    let admin_socket = ingest::bind::stream_socket(&config.admin.socket)?;
+
+    let mut random = fastrand::Rng::new();
+    let budget = Arc::new(Budget::new(config.memory.limit));
+    let ledger = Arc::new(Ledger::default());
+    let topics = Arc::new(Topics::new(config.clone()));
+    let router = Router::new(topics.clone(), budget.clone(), ledger.clone());
+    let kafka = &config.kafka;
+    let dialer = Dialer::tcp(&kafka.client_id, kafka.socket_connection_setup_timeout);
+    let (metadata, cluster) = cluster::metadata_task(config.clone(), topics.clone(), dialer.clone(), random.fork());
+    let senders =
+        broker::Context::new(config.clone(), topics.clone(), budget, ledger.clone(), cluster.clone(), dialer, now);
+    let counters = Arc::new(ingest::Counters::default());
+
+    let (closing, stop) = (CancellationToken::new(), CancellationToken::new());
+    let mut core = JoinSet::new();
+    spawn(&mut core, "the metadata task", metadata.run(stop.clone()));
+    spawn(&mut core, "the placer", placer::run(router.clone(), cluster.clone(), random.fork(), stop.clone()));
+    let supervised = broker::supervise(senders.clone(), random.fork(), stop.clone());
+    core.spawn(async move {
+        supervised.await.err().map(|cause| {
+            error!(error = %cause, "broker task failed");
+            "the supervisor of the brokers"
+        })
+    });
+    let view = status::View::new(router.clone(), ledger.clone(), cluster, counters.clone());
+    spawn(&mut core, "the admin socket", admin::serve(admin_socket, move || view.status(), stop.clone()));
+
+    let connections = TaskTracker::new();
+    let may_reject = config.may_reject();
+    for listener in listeners {
+        let context = ingest::Context {
+            router: router.clone(),
+            counters: counters.clone(),
+            clock: now,
+            may_reject,
+            random: random.fork(),
+        };
+        listener.run(context, closing.clone(), stop.clone(), &connections);
+    }
+    Ok(Parts { topics, ledger, senders, core, closing, stop, connections })
+}
+
+/// Runs `task` as one that must not end before it is told to.
+fn spawn(
+    core: &mut JoinSet<Option<&'static str>>,
+    name: &'static str,
+    task: impl Future<Output = ()> + Send + 'static,
+) {
+    let task = tokio::spawn(task);
+    core.spawn(async move { task.await.is_err().then_some(name) });
+}
+
+fn name_of(ended: Option<Result<Option<&'static str>, tokio::task::JoinError>>) -> &'static str {
+    ended.and_then(Result::ok).flatten().unwrap_or("a task that must run")
+}
+
+impl Parts {
+    async fn stop(mut self, drain_timeout: Duration, signals: &mut Signals) -> Result<(), Failure> {
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        self.closing.cancel();
+        self.senders.drain();
+        let drained = tokio::select! {
+            drained = self.drained(Instant::now() + drain_timeout) => drained,
+            signal = signals.next() => {
+                warn!(signal, "second signal: not waiting for what is held");
+                false
+            }
+        };
+        let left = if drained { 0 } else { self.report_what_is_left() };
+        self.stop.cancel();
+        while self.core.join_next().await.is_some() {}
+        self.ledger.drop_records(DropReason::Stopped, left);
+        // What was not delivered is let go here, and those who wait for it are told.
+        drop(self.senders);
+        drop(self.topics);
+        self.connections.close();
+        let _ = tokio::time::timeout(LAST_ANSWERS, self.connections.wait()).await;
+        let balance = self.ledger.balance();
+        info!(
+            accepted = balance.accepted,
+            delivered = balance.delivered,
+            dead_lettered = balance.dead_lettered,
+            possible_duplicates = balance.possible_duplicates,
+            "stopped"
+        );
+        if left > 0 { Err(Failure::NotDelivered { records: left }) } else { Ok(()) }
+    }
+
+    /// Waits until nothing is held. False if `deadline` comes first.
+    async fn drained(&self, deadline: Instant) -> bool {
+        let mut look = interval(DRAIN_LOOK);
+        loop {
+            if self.ledger.balance().held == 0 {
+                return true;
+            }
+            tokio::select! {
+                _ = look.tick() => {}
+                () = sleep_until(deadline) => return self.ledger.balance().held == 0,
+            }
+        }
+    }
+
+    /// How many records are held, and a line for each topic that holds some.
+    fn report_what_is_left(&self) -> u64 {
+        for topic in self.topics.all() {
+            let records = status::held_records(&topic);
+            if records > 0 {
+                error!(topic = %topic.info().name, records, "records not delivered");
+            }
+        }
+        self.ledger.balance().held
+    }
+}
+
+/// The wall clock, in Kafka's milliseconds.
+fn now() -> TimestampMs {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as TimestampMs)
+}

@@ -90,12 +90,12 @@ impl Cutter {
                 break;
             }
         }
-        partition.batched(taken_bytes);
         let sealed = match opaque {
             Some(sealed) => sealed,
             None if self.builder.count() == 0 => return false,
             None => self.finish(partition),
         };
+        partition.batched(sealed.count(), taken_bytes);
         let charged = sealed.len_bytes() + BATCH_OVERHEAD_BYTES;
         budget.charge(charged);
         window.built = Some(Box::new(built(sealed, marks, charged, rules)));

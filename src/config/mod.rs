@@ -250,6 +250,12 @@ impl Config {
     pub fn topic_rules(&self, topic: &str) -> TopicRules {
         self.topics.find(topic).unwrap_or(self.producer)
     }
+
+    /// Whether the records of any topic are rejected when memory is full.
+    pub fn may_reject(&self) -> bool {
+        let rules = self.topics.iter().map(|(_, rules)| rules).chain([&self.producer]);
+        rules.into_iter().any(|rules| rules.full == FullPolicy::Reject)
+    }
 }
 
 impl TopicRules {

@@ -31,6 +31,8 @@ pub struct Partition {
     signal: Signal,
     /// Bytes of records in the intake and in the window's front.
     waiting: AtomicUsize,
+    /// How many records that is.
+    waiting_records: AtomicUsize,
     home: Mutex<Home>,
     window: Mutex<Window>,
 }
@@ -44,6 +46,7 @@ impl Partition {
             id,
             signal: Signal::default(),
             waiting: AtomicUsize::new(0),
+            waiting_records: AtomicUsize::new(0),
             home: Mutex::default(),
             window: Mutex::default(),
         })
@@ -65,6 +68,7 @@ impl Partition {
         let bytes = item.left_bytes();
         // Counted before it is there: so the count never falls below what the drainer takes away.
         let waiting = self.waiting.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.waiting_records.fetch_add(item.left() as usize, Ordering::Relaxed);
         self.intake.push(item);
         let full = waiting >= self.topic.rules.batch_size;
         if self.signal.raise(if full { Urgency::Urgent } else { Urgency::Listed }) {
@@ -102,9 +106,16 @@ impl Partition {
         self.intake.is_empty()
     }
 
-    /// For the drainer: so many bytes of records have gone into a batch.
-    pub fn batched(&self, bytes: usize) {
+    /// For the drainer: so many records, of so many bytes, have gone into a batch.
+    pub fn batched(&self, records: u32, bytes: usize) {
         self.waiting.fetch_sub(bytes, Ordering::Relaxed);
+        self.waiting_records.fetch_sub(records as usize, Ordering::Relaxed);
+    }
+
+    /// Records that wait here, in a batch or not, and are not settled.
+    pub fn held_records(&self) -> u64 {
+        let window = self.window.lock();
+        self.waiting_records.load(Ordering::Relaxed) as u64 + window.batched_records()
     }
 
     /// The partition shall be drained by `drainer`. At once if nobody drains it; else from when the present drainer

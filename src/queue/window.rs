@@ -212,11 +212,10 @@ impl Batch {
 }
 
 impl Window {
-    /// Records here: taken, batched or sent, and not settled.
-    pub fn held_records(&self) -> u64 {
-        let front: u64 = self.front.iter().map(|item| u64::from(item.left())).sum();
+    /// Records in batches that are not settled.
+    pub fn batched_records(&self) -> u64 {
         let built = self.built.as_ref().map_or(0, |built| u64::from(built.sealed.count()));
-        front + built + self.batches.iter().map(|batch| u64::from(batch.count)).sum::<u64>()
+        built + self.batches.iter().map(|batch| u64::from(batch.count)).sum::<u64>()
     }
 
     /// Attempts that wait for their answer.
