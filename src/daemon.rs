@@ -20,7 +20,7 @@ use tracing::{error, info, warn};
 use crate::broker;
 use crate::cluster::dial::Dialer;
 use crate::cluster::{self, Cluster};
-use crate::config::{Config, FullPolicy, ListenerKind};
+use crate::config::Config;
 use crate::ingest;
 use crate::queue::budget::Budget;
 use crate::queue::ledger::{DropReason, Ledger};
@@ -57,6 +57,18 @@ pub enum Failure {
         /// How many.
         records: u64,
     },
+}
+
+impl Failure {
+    /// What the process ends with, as in `sysexits.h`.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Failure::Task(_) => 1,
+            Failure::System(_) => 71,
+            Failure::Bind(_) => 73,
+            Failure::NotDelivered { .. } => 75,
+        }
+    }
 }
 
 /// Signals that end the daemon.

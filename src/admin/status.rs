@@ -1,0 +1,113 @@
+//! What the daemon says about itself. The names are those of `forebay status --json`: scripts depend on them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::queue::ledger::Balance;
+
+/// The daemon at one moment. A key that is added later does not hinder an older reader.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Of the running daemon.
+    pub version: String,
+    /// Since it started.
+    pub uptime_seconds: u64,
+    /// What is known of Kafka.
+    pub cluster: Cluster,
+    /// The budget and what is taken of it.
+    pub memory: Memory,
+    /// What became of the records.
+    pub ledger: Ledger,
+    /// Counters of the listeners, by name.
+    pub connections: BTreeMap<String, u64>,
+    /// Every topic that has been used, by name.
+    pub topics: Vec<Topic>,
+}
+
+/// What is known of Kafka.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cluster {
+    /// `None` until the cluster has been reached.
+    pub id: Option<String>,
+    /// By id.
+    pub brokers: Vec<Broker>,
+    /// How old this knowledge is; `None` until the cluster has been reached.
+    pub as_of_seconds: Option<u64>,
+}
+
+/// A broker that the cluster has named.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Broker {
+    /// Its number in the cluster.
+    pub id: i32,
+    /// As `host:port`.
+    pub address: String,
+}
+
+/// The budget and what is taken of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// Taken now.
+    pub used_bytes: u64,
+    /// `memory.limit`.
+    pub limit_bytes: u64,
+}
+
+/// The balance in records: accepted = delivered + held + dead-lettered + dropped.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ledger {
+    /// Taken from clients.
+    pub accepted: u64,
+    /// Acknowledged by Kafka, or proven to be there.
+    pub delivered: u64,
+    /// Neither yet.
+    pub held: u64,
+    /// Refused by Kafka for good.
+    pub dead_lettered: u64,
+    /// By reason; only reasons that have occurred.
+    pub dropped: BTreeMap<String, u64>,
+    /// Delivered, and perhaps twice.
+    pub possible_duplicates: u64,
+}
+
+impl From<Balance> for Ledger {
+    fn from(balance: Balance) -> Self {
+        Ledger {
+            accepted: balance.accepted,
+            delivered: balance.delivered,
+            held: balance.held,
+            dead_lettered: balance.dead_lettered,
+            dropped: balance.dropped.iter().map(|(reason, count)| (reason.name().to_owned(), *count)).collect(),
+            possible_duplicates: balance.possible_duplicates,
+        }
+    }
+}
+
+/// A topic that has been used.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Topic {
+    /// Its name.
+    pub name: String,
+    /// How many partitions it has; 0 while the cluster does not know it.
+    pub partitions: u64,
+    /// Records that wait or are in flight.
+    pub held_records: u64,
+    /// Partitions that no broker leads now.
+    pub without_leader: u64,
+    /// Partitions that are not sent to because of an error that only a person can mend.
+    pub parked: Vec<Parked>,
+}
+
+/// A partition that is not sent to, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parked {
+    /// Its number in the topic.
+    pub partition: i32,
+    /// Kafka's error code.
+    pub code: i16,
+    /// Kafka's name of the code.
+    pub name: String,
+    /// In words.
+    pub message: String,
+}

@@ -1,0 +1,16 @@
+//! Standard output, for what a command was asked for.
+
+use std::io::{self, ErrorKind, Write};
+
+use super::exit::{self, Failure};
+
+/// Writes all of `text`. A reader that went away, as `head` does, has what it wanted: that is no failure.
+pub(super) fn print(text: impl AsRef<[u8]>) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_ref()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::new(exit::IO, format_args!("cannot write to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,59 @@
+//! `forebay run`: the daemon itself.
+
+use std::path::PathBuf;
+use std::thread;
+
+use clap::Args;
+
+use super::exit::{self, Failure};
+use super::{log, runtime};
+use crate::config::Config;
+use crate::daemon;
+
+/// Threads without a `worker_threads`, on a machine with many cores: the work is moving bytes, and the machine is there for others.
+const THREADS_MAX: usize = 4;
+
+/// Run the daemon in the foreground.
+///
+/// Takes records from local programs and delivers them to Kafka until SIGTERM or SIGINT; then it takes no more, delivers
+/// what it holds for at most daemon.drain_timeout, and ends with 0. A second signal ends the wait. Kafka need not be there when the
+/// daemon starts.
+///
+/// The log goes to standard error.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Example:
+  forebay config init > forebay.toml
+  forebay run --config forebay.toml --log-level info,forebay::broker=debug")]
+pub(super) struct Arguments {
+    /// The configuration file; `forebay config init` prints one to start from.
+    #[arg(short, long, value_name = "FILE", env = "FOREBAY_CONFIG")]
+    config: PathBuf,
+    /// How a line of the log looks.
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+    log_format: log::Format,
+    /// What is logged: error, warn, info, debug or trace; also by module, as in "info,forebay::broker=debug".
+    #[arg(long, value_name = "FILTER", env = "FOREBAY_LOG", default_value = "info", value_parser = log::check_filter)]
+    log_level: String,
+}
+
+/// Returns when the daemon has ended.
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let config = load(&arguments.config)?;
+    log::init(arguments.log_format, &arguments.log_level);
+    let runtime = runtime::multi_thread(worker_threads(config.daemon.worker_threads))?;
+    let ended = runtime.block_on(daemon::run(config));
+    ended.map(drop).map_err(|failure| Failure::new(failure.exit_code(), failure))
+}
+
+/// The configuration; what is wrong with it is printed as it is, place and all.
+pub(super) fn load(path: &std::path::Path) -> Result<Config, Failure> {
+    Config::load(path).map_err(|error| Failure { code: exit::CONFIG, message: error.to_string() })
+}
+
+fn worker_threads(configured: usize) -> usize {
+    match configured {
+        0 => thread::available_parallelism().map_or(1, |cores| cores.get().min(THREADS_MAX)),
+        threads => threads,
+    }
+}
