@@ -63,8 +63,7 @@ impl Failure {
     /// What the process ends with, as in `sysexits.h`.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Failure::Task(_) => 1,
-            Failure::System(_) => 71,
+            Failure::Task(_) | Failure::System(_) => 1,
             Failure::Bind(_) => 73,
             Failure::NotDelivered { .. } => 75,
         }

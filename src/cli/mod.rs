@@ -9,6 +9,7 @@ pub mod exit;
 
 mod completions;
 mod config;
+mod demo;
 mod dev_broker;
 mod log;
 mod output;
@@ -57,6 +58,7 @@ enum Command {
     Run(run::Arguments),
     Status(status::Arguments),
     Config(config::Arguments),
+    Demo(demo::Arguments),
     DevBroker(dev_broker::Arguments),
     Completions(completions::Arguments),
     /// Print the version.
@@ -90,6 +92,7 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Run(arguments) => run::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Config(arguments) => config::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
         Command::DevBroker(arguments) => dev_broker::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments, &mut Cli::command()),
         Command::Version => output::print(concat!("forebay ", env!("CARGO_PKG_VERSION"), "\n")),
