@@ -13,6 +13,8 @@ use crossbeam::queue::SegQueue;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::budget::Budget;
+
 /// Kafka's UNKNOWN_SERVER_ERROR.
 const UNKNOWN: i16 = -1;
 
@@ -60,8 +62,8 @@ struct Progress {
 pub struct Request {
     /// The client's own number for it.
     pub correlation_id: i32,
-    /// Bytes that it counts for in its connection's limit of unanswered bytes.
-    pub charged_bytes: usize,
+    /// What it is charged in the memory budget, for as long as it exists.
+    charged_bytes: usize,
     progress: Mutex<Progress>,
     answers: Arc<Answers>,
 }
@@ -76,10 +78,15 @@ pub struct Results {
 }
 
 impl Request {
-    /// A request of `records` records, none of them settled. With no records it is answered at once.
+    /// A request of `records` records, none of them settled. With no records it is answered at once. `charged_bytes` are
+    /// charged to the budget of `answers`, and given back when nobody has the request any more: records may outlive
+    /// the connection that waits for them.
     pub fn new(correlation_id: i32, records: u32, charged_bytes: usize, answers: Arc<Answers>) -> Arc<Self> {
         let blank = RecordResult { error_code: UNKNOWN, partition: -1, offset: -1 };
         let progress = Progress { results: vec![blank; records as usize], open: records, failure: None };
+        if let Some(budget) = &answers.budget {
+            budget.charge(charged_bytes);
+        }
         let request = Arc::new(Request { correlation_id, charged_bytes, progress: Mutex::new(progress), answers });
         if records == 0 {
             request.answers.complete(request.clone());
@@ -120,6 +127,14 @@ impl Request {
         drop(progress);
         if done {
             self.answers.complete(self.clone());
+        }
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        if let Some(budget) = &self.answers.budget {
+            budget.release(self.charged_bytes);
         }
     }
 }
@@ -187,9 +202,15 @@ pub struct Mark {
 pub struct Answers {
     complete: SegQueue<Arc<Request>>,
     notify: Notify,
+    budget: Option<Arc<Budget>>,
 }
 
 impl Answers {
+    /// For a connection whose requests are charged to `budget`.
+    pub fn new(budget: Arc<Budget>) -> Arc<Self> {
+        Arc::new(Answers { budget: Some(budget), ..Answers::default() })
+    }
+
     fn complete(&self, request: Arc<Request>) {
         self.complete.push(request);
         self.notify.notify_one();

@@ -1,0 +1,339 @@
+//! One client's connection: one task, which reads when it may and writes when it must.
+//!
+//! Between two waits everything is synchronous ([`Connection::step`], [`Connection::read`]), and every wait is cancel safe, so
+//! the task can be dropped at any await point. What it waits for follows from its state; there is no second task, and no channel.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, send};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use super::Shared;
+use super::frame_clock::FrameClock;
+use super::input::{Input, Read};
+use super::serve::{Rest, Served, Service};
+use crate::ingest::READ_BYTES;
+use crate::ingest::charge::Charge;
+use crate::ingest::frame;
+use crate::ingest::frame::error::Malformed;
+use crate::wire::codes;
+
+/// How long the answers to earlier requests are waited for after a malformed frame.
+const FAREWELL_TIME: Duration = Duration::from_secs(30);
+/// How long a client may take to end a connection of which it has got the last answer.
+const LINGER_TIME: Duration = Duration::from_secs(1);
+/// How long a client may take to read what is written when the daemon stops.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How often it is found out whether a client that sends no more is still there.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// See the module.
+pub(super) struct Connection {
+    stream: UnixStream,
+    input: Input,
+    service: Service,
+    clock: FrameClock,
+    /// Of the share for large frames, while one is read.
+    permit: Option<OwnedSemaphorePermit>,
+    /// The last answer, when a frame could not be read; and when it is sent at the latest.
+    farewell: Option<(Vec<u8>, Instant)>,
+    /// When to look whether a client that sends no more is still there.
+    next_look: Option<Instant>,
+    /// Not after the stream's end, a malformed frame, or when the daemon closes.
+    is_reading: bool,
+    /// Frames may be pending that cannot be served before answers are written.
+    is_stalled: bool,
+    /// There is something to read, and no room for it.
+    is_short_of_room: bool,
+    /// A frame could not be read.
+    has_parted: bool,
+}
+
+/// What reading waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// It does not: the client has to read answers first, or will send no more.
+    Idle,
+    /// For the share of memory that large frames have.
+    Permit,
+    /// For the client.
+    Client,
+    /// For room in the memory budget.
+    Room,
+}
+
+enum Event {
+    /// The daemon ends.
+    Stop,
+    /// The daemon reads no more.
+    Closing,
+    /// Answers may be ready, or may be written, or a time has come.
+    Step,
+    Permit(Option<OwnedSemaphorePermit>),
+    Readable,
+    /// Room for a read is reserved.
+    Room,
+}
+
+impl Connection {
+    pub fn new(stream: UnixStream, service: Service) -> Self {
+        Connection {
+            stream,
+            input: Input::new(service.shared().context.router.budget().clone()),
+            service,
+            clock: FrameClock::default(),
+            permit: None,
+            farewell: None,
+            next_look: None,
+            is_reading: true,
+            is_stalled: false,
+            is_short_of_room: false,
+            has_parted: false,
+        }
+    }
+
+    fn shared(&self) -> &Shared {
+        self.service.shared()
+    }
+
+    /// Until the client has ended it and has all its answers, or `closing` and it has, or `stop`.
+    pub async fn run(mut self, closing: CancellationToken, stop: CancellationToken) {
+        loop {
+            // A client that never stops sending leaves the worker to others now and then.
+            tokio::task::coop::consume_budget().await;
+            if self.step(Instant::now()).is_break() {
+                break;
+            }
+            match self.wait(&closing, &stop).await {
+                Event::Step => {}
+                Event::Readable if self.reserve_now() => self.read(),
+                Event::Readable => self.is_short_of_room = true,
+                Event::Room => {
+                    self.service.must_wait = false;
+                    self.read();
+                }
+                Event::Permit(permit) => self.permit = permit,
+                Event::Closing => self.end_reading(),
+                Event::Stop => return self.last_words().await,
+            }
+        }
+        debug!(peer = %self.service.peer, "disconnected");
+        if self.has_parted {
+            self.linger().await;
+        }
+    }
+
+    async fn wait(&self, closing: &CancellationToken, stop: &CancellationToken) -> Event {
+        let Connection { stream, service: Service { output, unanswered, .. }, .. } = self;
+        let shared = self.shared();
+        let phase = self.phase();
+        let alarm = self.alarm();
+        let permits = self.input.large_frame().map_or(0, |bytes| bytes.div_ceil(1024));
+        let permits = u32::try_from(permits).unwrap_or(u32::MAX).min(shared.large_frames_kib);
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => Event::Stop,
+            () = closing.cancelled(), if self.is_reading => Event::Closing,
+            _ = stream.writable(), if !output.is_empty() => Event::Step,
+            () = unanswered.answers().changed(), if !unanswered.is_empty() && output.has_room() => Event::Step,
+            () = sleep_until(alarm.unwrap_or_else(Instant::now)), if alarm.is_some() => Event::Step,
+            permit = shared.large_frames.clone().acquire_many_owned(permits), if phase == Phase::Permit => {
+                Event::Permit(permit.ok())
+            }
+            _ = stream.readable(), if phase == Phase::Client => Event::Readable,
+            () = shared.context.router.budget().reserve(READ_BYTES), if phase == Phase::Room => Event::Room,
+        }
+    }
+
+    fn phase(&self) -> Phase {
+        if !self.is_reading || self.is_stalled || self.service.is_full() {
+            Phase::Idle
+        } else if self.input.large_frame().is_some() && self.permit.is_none() {
+            Phase::Permit
+        } else if self.is_short_of_room {
+            Phase::Room
+        } else {
+            Phase::Client
+        }
+    }
+
+    /// When there is something to do though nothing happens.
+    fn alarm(&self) -> Option<Instant> {
+        // Without room in the output a timeout cannot be answered anyway.
+        let deadline = self.service.unanswered.next_deadline().filter(|_| self.service.output.has_room());
+        let frame = self.clock.reaches(self.shared().limits.frame_timeout);
+        let farewell = self.farewell.as_ref().map(|(_, latest)| *latest);
+        [deadline, frame, farewell, self.next_look].into_iter().flatten().min()
+    }
+
+    /// Everything that can be done at `now` without waiting. `Break`: the connection is over.
+    fn step(&mut self, now: Instant) -> ControlFlow<()> {
+        if self.clock.reaches(self.shared().limits.frame_timeout).is_some_and(|end| end <= now) {
+            self.shared().context.counters.frames_timed_out.increment();
+            self.part(&frame::unfinished(self.input.pending()), now);
+        }
+        loop {
+            let Service { output, unanswered, .. } = &mut self.service;
+            let timed_out = unanswered.answer(now, output);
+            if unanswered.is_empty()
+                && let Some((farewell, _)) = self.farewell.take()
+            {
+                output.append(|out| out.extend_from_slice(&farewell));
+            }
+            if let Err(error) = output.write_to(&self.stream) {
+                debug!(peer = %self.service.peer, %error, "the client is gone");
+                return ControlFlow::Break(());
+            }
+            let has_more = unanswered.has_more() && output.has_room();
+            self.shared().context.counters.requests_timed_out.add(timed_out);
+            if has_more {
+                continue;
+            }
+            if !self.is_stalled || self.service.is_full() {
+                break;
+            }
+            let served = self.input.serve_pending(|bytes| self.service.serve(bytes));
+            self.served(served, now);
+        }
+        let is_waiting = self.phase() == Phase::Client && !self.input.pending().is_empty();
+        self.clock.run(is_waiting, now);
+        if self.is_reading { ControlFlow::Continue(()) } else { self.step_to_the_end(now) }
+    }
+
+    /// The part of a step that follows when nothing more is read.
+    fn step_to_the_end(&mut self, now: Instant) -> ControlFlow<()> {
+        let Service { output, unanswered, .. } = &mut self.service;
+        if let Some((farewell, _)) = self.farewell.take_if(|(_, latest)| *latest <= now) {
+            unanswered.clear();
+            output.append(|out| out.extend_from_slice(&farewell));
+            // Whether it takes it or not: it has had its time.
+            let _ = output.write_to(&self.stream);
+            return ControlFlow::Break(());
+        }
+        let is_done = unanswered.is_empty() && output.is_empty();
+        if is_done || self.next_look.is_some_and(|at| at <= now) && self.is_client_gone(now) {
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Room for a read, if there is some now, or if what comes may be rejected.
+    fn reserve_now(&self) -> bool {
+        let context = &self.shared().context;
+        let budget = context.router.budget();
+        if budget.try_reserve(READ_BYTES) {
+            return true;
+        }
+        // A large frame would take too much before anybody knows whether it is to be rejected.
+        let reads_anyway = context.may_reject && !self.service.must_wait && self.input.large_frame().is_none();
+        if reads_anyway {
+            budget.charge(READ_BYTES);
+        }
+        reads_anyway
+    }
+
+    /// Reads once and serves what came. [`READ_BYTES`] are reserved for it.
+    fn read(&mut self) {
+        self.is_short_of_room = false;
+        let _reserved = Charge::reserved(self.shared().context.router.budget().clone(), READ_BYTES);
+        let now = Instant::now();
+        match self.input.read(&self.stream, |bytes| self.service.serve(bytes)) {
+            Ok(Read::Bytes(count, served)) => {
+                self.shared().context.counters.bytes_read.add(count as u64);
+                if let Some(served) = served {
+                    self.served(served, now);
+                }
+            }
+            Ok(Read::End) => self.client_sends_no_more(now),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(error) => {
+                debug!(peer = %self.service.peer, %error, "cannot read");
+                self.client_sends_no_more(now);
+            }
+        }
+    }
+
+    fn served(&mut self, served: Served, now: Instant) {
+        if served.used > 0 {
+            self.clock.reset();
+            self.permit = None;
+        }
+        self.is_stalled = matches!(served.rest, Rest::Stalled);
+        if let Rest::Malformed(malformed) = served.rest {
+            self.shared().context.counters.frames_malformed.increment();
+            self.part(&malformed, now);
+        }
+    }
+
+    /// The client has sent what is no frame: it is told, after what is due to it, and nothing more is read.
+    fn part(&mut self, malformed: &Malformed, now: Instant) {
+        self.service.log_fault(malformed, "connection closes");
+        let mut farewell = Vec::new();
+        malformed.encode_answer(&mut farewell);
+        self.farewell = Some((farewell, now + FAREWELL_TIME));
+        self.has_parted = true;
+        self.end_reading();
+    }
+
+    fn client_sends_no_more(&mut self, now: Instant) {
+        if !self.input.pending().is_empty() {
+            self.shared().context.counters.frames_cut.increment();
+            self.service.log_fault(&"the stream ends within a frame", "frame dropped");
+        }
+        self.next_look = Some(now);
+        self.end_reading();
+    }
+
+    fn end_reading(&mut self) {
+        self.is_reading = false;
+        self.is_stalled = false;
+        self.permit = None;
+        self.clock.reset();
+        self.input.clear();
+    }
+
+    /// Whether the client has closed its side, or has ended, so that nobody will read what it waits for. It has sent all
+    /// and all is read; so only writing can tell: even nothing cannot be written to a closed socket.
+    fn is_client_gone(&mut self, now: Instant) -> bool {
+        self.next_look = Some(now + LOOK_INTERVAL);
+        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+        matches!(send(self.stream.as_raw_fd(), &[], flags), Err(Errno::EPIPE | Errno::ECONNRESET))
+    }
+
+    /// The daemon ends: what is not settled by now, nobody will know.
+    async fn last_words(mut self) {
+        let Service { output, unanswered, .. } = &mut self.service;
+        let words = "forebay stopped before their fate was known";
+        unanswered.answer_all(codes::UNKNOWN_SERVER_ERROR, words, output);
+        if let Some((farewell, _)) = self.farewell.take() {
+            output.append(|out| out.extend_from_slice(&farewell));
+        }
+        let stream = &self.stream;
+        let written = timeout(LAST_WORDS, async {
+            while output.write_to(stream).is_ok() && !output.is_empty() && stream.writable().await.is_ok() {}
+        });
+        if written.await.is_err() {
+            debug!(peer = %self.service.peer, "the client did not read its last answers");
+        }
+    }
+
+    /// Lets the client read its last answer. If the socket closed while something of the client's was unread, the client
+    /// would get an error in place of the end.
+    async fn linger(mut self) {
+        let over = Instant::now() + LINGER_TIME;
+        if self.stream.shutdown().await.is_err() {
+            return;
+        }
+        let mut ignored = [0; 512];
+        while let Ok(Ok(1..)) = timeout_at(over, self.stream.read(&mut ignored)).await {}
+    }
+}
