@@ -22,6 +22,11 @@ impl Charge {
         Charge { budget, bytes }
     }
 
+    /// What it stands for now.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// What it stands for is so large now. Does not wait for room.
     pub fn set(&mut self, bytes: usize) {
         if bytes > self.bytes {

@@ -18,9 +18,9 @@ impl Counter {
         self.0.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// One less.
-    pub(super) fn decrement(&self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+    /// So many less.
+    pub(super) fn subtract(&self, count: u64) {
+        self.0.fetch_sub(count, Ordering::Relaxed);
     }
 
     /// Now.
@@ -65,6 +65,8 @@ counters! {
     records_refused,
     /// Requests answered with error 7 after TimeoutMs.
     requests_timed_out,
+    /// Bytes of frames that have begun and not ended, held now.
+    frames_unfinished_bytes,
     /// Frames that could not be read; each ended its connection.
     frames_malformed,
     /// Frames that a client began and did not end before it went.

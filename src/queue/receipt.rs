@@ -8,6 +8,7 @@
 //! longer exists.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam::queue::SegQueue;
 use parking_lot::Mutex;
@@ -203,6 +204,7 @@ pub struct Answers {
     complete: SegQueue<Arc<Request>>,
     notify: Notify,
     budget: Option<Arc<Budget>>,
+    closed: AtomicBool,
 }
 
 impl Answers {
@@ -213,7 +215,18 @@ impl Answers {
 
     fn complete(&self, request: Arc<Request>) {
         self.complete.push(request);
+        // SeqCst here and in `close`: either we see that it is closed, or it sees what we pushed.
+        if self.closed.load(Ordering::SeqCst) {
+            while self.complete.pop().is_some() {}
+        }
         self.notify.notify_one();
+    }
+
+    /// The connection ends: what is complete and what will be is let go. Each request has its answers and so would keep
+    /// itself, if it stayed in them.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        while self.complete.pop().is_some() {}
     }
 
     /// The next complete request.
@@ -266,6 +279,21 @@ mod tests {
         assert!(!receipt.extend(&request, 3));
         drop(receipt);
         assert_eq!(answers.pop().expect("complete").results().failure.expect("failed").0, UNKNOWN);
+    }
+
+    #[test]
+    fn a_request_is_let_go_whether_its_connection_ends_before_it_is_complete_or_after() {
+        let budget = Arc::new(Budget::new(1000));
+        let answers = Answers::new(budget.clone());
+        let before = Request::new(1, 1, 10, answers.clone()).receipt(0, 1);
+        let after = Request::new(2, 1, 20, answers.clone()).receipt(0, 1);
+        before.settle(delivered(0));
+        assert_eq!(budget.used(), 30);
+        answers.close();
+        drop(answers);
+        assert_eq!(budget.used(), 20);
+        after.settle(delivered(1));
+        assert_eq!(budget.used(), 0);
     }
 
     #[test]

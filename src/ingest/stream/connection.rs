@@ -33,7 +33,7 @@ const FAREWELL_TIME: Duration = Duration::from_secs(30);
 const LINGER_TIME: Duration = Duration::from_secs(1);
 /// How long a client may take to read what is written when the daemon stops.
 const LAST_WORDS: Duration = Duration::from_millis(500);
-/// How often it is found out whether a client that sends no more is still there.
+/// How often a connection looks whether it has to end or to go on though nothing happens.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// See the module.
@@ -46,7 +46,7 @@ pub(super) struct Connection {
     permit: Option<OwnedSemaphorePermit>,
     /// The last answer, when a frame could not be read; and when it is sent at the latest.
     farewell: Option<(Vec<u8>, Instant)>,
-    /// When to look whether a client that sends no more is still there.
+    /// When to look whether a client that sends no more is still there, or whether unfinished frames block each other.
     next_look: Option<Instant>,
     /// Not after the stream's end, a malformed frame, or when the daemon closes.
     is_reading: bool,
@@ -88,7 +88,7 @@ impl Connection {
     pub fn new(stream: UnixStream, service: Service) -> Self {
         Connection {
             stream,
-            input: Input::new(service.shared().context.router.budget().clone()),
+            input: Input::new(&service.shared().context),
             service,
             clock: FrameClock::default(),
             permit: None,
@@ -115,11 +115,14 @@ impl Connection {
             }
             match self.wait(&closing, &stop).await {
                 Event::Step => {}
-                Event::Readable if self.reserve_now() => self.read(),
-                Event::Readable => self.is_short_of_room = true,
+                Event::Readable if self.reserve_now() => self.read(READ_BYTES),
+                Event::Readable => {
+                    self.is_short_of_room = true;
+                    self.next_look = Some(Instant::now() + LOOK_INTERVAL);
+                }
                 Event::Room => {
                     self.service.must_wait = false;
-                    self.read();
+                    self.read(READ_BYTES);
                 }
                 Event::Permit(permit) => self.permit = permit,
                 Event::Closing => self.end_reading(),
@@ -144,7 +147,7 @@ impl Connection {
             () = stop.cancelled() => Event::Stop,
             () = closing.cancelled(), if self.is_reading => Event::Closing,
             _ = stream.writable(), if !output.is_empty() => Event::Step,
-            () = unanswered.answers().changed(), if !unanswered.is_empty() && output.has_room() => Event::Step,
+            () = unanswered.answers().changed(), if output.has_room() => Event::Step,
             () = sleep_until(alarm.unwrap_or_else(Instant::now)), if alarm.is_some() => Event::Step,
             permit = shared.large_frames.clone().acquire_many_owned(permits), if phase == Phase::Permit => {
                 Event::Permit(permit.ok())
@@ -204,6 +207,13 @@ impl Connection {
             let served = self.input.serve_pending(|bytes| self.service.serve(bytes));
             self.served(served, now);
         }
+        if self.phase() == Phase::Room && self.next_look.is_some_and(|at| at <= now) {
+            self.next_look = Some(now + LOOK_INTERVAL);
+            if self.is_blocked_by_frames() {
+                self.shared().context.router.budget().charge(READ_BYTES);
+                self.read(self.input.missing());
+            }
+        }
         let is_waiting = self.phase() == Phase::Client && !self.input.pending().is_empty();
         self.clock.run(is_waiting, now);
         if self.is_reading { ControlFlow::Continue(()) } else { self.step_to_the_end(now) }
@@ -241,12 +251,21 @@ impl Connection {
         reads_anyway
     }
 
-    /// Reads once and serves what came. [`READ_BYTES`] are reserved for it.
-    fn read(&mut self) {
+    /// Whether memory is full of frames that wait, as this one does, for memory to be complete. Nothing would ever free it:
+    /// so each is read to its end, until they are less.
+    fn is_blocked_by_frames(&self) -> bool {
+        let context = &self.shared().context;
+        let unfinished = context.counters.frames_unfinished_bytes.get();
+        !self.input.pending().is_empty() && unfinished > context.router.budget().limit() as u64 / 2
+    }
+
+    /// Reads once, `at_most` so many bytes, and serves what came. [`READ_BYTES`] are reserved for it.
+    fn read(&mut self, at_most: usize) {
         self.is_short_of_room = false;
+        self.next_look = None;
         let _reserved = Charge::reserved(self.shared().context.router.budget().clone(), READ_BYTES);
         let now = Instant::now();
-        match self.input.read(&self.stream, |bytes| self.service.serve(bytes)) {
+        match self.input.read(&self.stream, at_most, |bytes| self.service.serve(bytes)) {
             Ok(Read::Bytes(count, served)) => {
                 self.shared().context.counters.bytes_read.add(count as u64);
                 if let Some(served) = served {

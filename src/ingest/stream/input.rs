@@ -8,9 +8,8 @@ use bytes::BufMut;
 use tokio::net::UnixStream;
 
 use super::serve::{Rest, Served};
-use crate::ingest::READ_BYTES;
 use crate::ingest::charge::Charge;
-use crate::queue::budget::Budget;
+use crate::ingest::{Context, Counters, READ_BYTES};
 
 thread_local! {
     /// Where a worker thread reads to: an unfinished frame of up to one read, and a read. Used within one poll, never
@@ -32,11 +31,13 @@ pub(super) struct Input {
     pending: Vec<u8>,
     need: usize,
     charge: Charge,
+    counters: Arc<Counters>,
 }
 
 impl Input {
-    pub fn new(budget: Arc<Budget>) -> Self {
-        Input { pending: Vec::new(), need: 0, charge: Charge::new(budget) }
+    pub fn new(context: &Context) -> Self {
+        let charge = Charge::new(context.router.budget().clone());
+        Input { pending: Vec::new(), need: 0, charge, counters: context.counters.clone() }
     }
 
     pub fn pending(&self) -> &[u8] {
@@ -48,11 +49,21 @@ impl Input {
         (self.need > READ_BYTES).then_some(self.need)
     }
 
-    /// Reads once and lets `serve` have all that is there.
+    /// Bytes that the frame that has begun needs next.
+    pub fn missing(&self) -> usize {
+        self.need.saturating_sub(self.pending.len())
+    }
+
+    /// Reads once, `at_most` so many bytes and not more than [`READ_BYTES`], and lets `serve` have all that is there.
     ///
     /// # Errors
     /// Those of the socket; `WouldBlock` if nothing is there.
-    pub fn read(&mut self, stream: &UnixStream, serve: impl FnOnce(&[u8]) -> Served) -> io::Result<Read> {
+    pub fn read(
+        &mut self,
+        stream: &UnixStream,
+        at_most: usize,
+        serve: impl FnOnce(&[u8]) -> Served,
+    ) -> io::Result<Read> {
         if self.need > READ_BYTES {
             return self.read_large(stream, serve);
         }
@@ -61,7 +72,7 @@ impl Input {
             let kept = self.pending.len();
             // Less than what is needed is pending, so it is less than a read.
             scratch[..kept].copy_from_slice(&self.pending);
-            let count = stream.try_read(&mut scratch[kept..kept + READ_BYTES])?;
+            let count = stream.try_read(&mut scratch[kept..kept + at_most.clamp(1, READ_BYTES)])?;
             if count == 0 {
                 return Ok(Read::End);
             }
@@ -79,7 +90,7 @@ impl Input {
         if self.pending.capacity() < len + step {
             let wanted = (2 * len).clamp(len + step, self.need);
             self.pending.reserve_exact(wanted - len);
-            self.charge.set(self.pending.capacity());
+            self.account();
         }
         let count = stream.try_read_buf(&mut (&mut self.pending).limit(step))?;
         if count == 0 {
@@ -100,13 +111,27 @@ impl Input {
     fn keep(&mut self, rest: &[u8], served: &Served) {
         self.need = if let Rest::Incomplete(need) = served.rest { need } else { 0 };
         self.pending = rest.to_vec();
-        self.charge.set(self.pending.capacity());
+        self.account();
+    }
+
+    fn account(&mut self) {
+        let bytes = self.pending.capacity();
+        let counter = &self.counters.frames_unfinished_bytes;
+        counter.add(bytes as u64);
+        counter.subtract(self.charge.bytes() as u64);
+        self.charge.set(bytes);
     }
 
     /// Forgets what is pending.
     pub fn clear(&mut self) {
         self.need = 0;
         self.pending = Vec::new();
-        self.charge.set(0);
+        self.account();
+    }
+}
+
+impl Drop for Input {
+    fn drop(&mut self) {
+        self.clear();
     }
 }

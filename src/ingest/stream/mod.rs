@@ -182,7 +182,7 @@ impl Drop for Seat {
     fn drop(&mut self) {
         self.0.open.fetch_sub(1, Ordering::Relaxed);
         let counters = &self.0.context.counters;
-        counters.connections_open.decrement();
+        counters.connections_open.subtract(1);
         if std::thread::panicking() {
             counters.connections_panicked.increment();
             error!("a connection's task has panicked; its connection is closed: this is a defect of forebay");

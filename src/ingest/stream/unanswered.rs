@@ -161,6 +161,12 @@ impl Unanswered {
     }
 }
 
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        self.answers.close();
+    }
+}
+
 /// The address cannot be another request's while this one is here or in the answers.
 fn id(request: &Arc<Request>) -> Id {
     Arc::as_ptr(request).addr()
