@@ -19,8 +19,8 @@ use tracing::{error, info, warn};
 
 use crate::admin;
 use crate::broker;
+use crate::cluster;
 use crate::cluster::dial::Dialer;
-use crate::cluster::{self, Cluster};
 use crate::config::Config;
 use crate::ingest;
 use crate::ingest::bind::{BindError, StreamSocket, stream_socket};

@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use nix::cmsg_space;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg};
 use tokio::io::Interest;
+use tokio::net::UnixDatagram;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
@@ -60,7 +61,7 @@ impl Receiver {
                 () = closing.cancelled() => return,
                 _ = self.socket.socket.readable() => {}
             }
-            if !self.reserve_now() {
+            if !self.context.reserve_read(self.must_wait) {
                 tokio::select! {
                     biased;
                     () = closing.cancelled() => return,
@@ -76,26 +77,13 @@ impl Receiver {
         }
     }
 
-    /// Room for a read, if there is some now, or if what comes may be rejected.
-    fn reserve_now(&self) -> bool {
-        let budget = self.context.router.budget();
-        if budget.try_reserve(READ_BYTES) {
-            return true;
-        }
-        let reads_anyway = self.context.may_reject && !self.must_wait;
-        if reads_anyway {
-            budget.charge(READ_BYTES);
-        }
-        reads_anyway
-    }
-
     /// Takes what is there, within bounds, and puts it in the queues.
     fn receive_some(&mut self) {
         let arrived = Instant::now();
         let now = (self.context.clock)();
         let mut bytes = 0;
         for _ in 0..DATAGRAMS_AT_ONCE {
-            let datagram = match self.receive() {
+            let datagram = match receive(&self.socket.socket, &mut self.buffer) {
                 Ok(datagram) => datagram,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => {
@@ -116,26 +104,6 @@ impl Receiver {
         if taken > 0 && !self.context.router.budget().has_room() {
             self.must_wait = true;
         }
-    }
-
-    fn receive(&mut self) -> io::Result<Datagram> {
-        let socket = &self.socket.socket;
-        let buffer = &mut self.buffer;
-        // Room for the sender's credentials and no more, so that no file descriptor can be sent along.
-        let mut control = cmsg_space!(UnixCredentials);
-        socket.try_io(Interest::READABLE, || {
-            let mut parts = [IoSliceMut::new(buffer)];
-            let flags = MsgFlags::MSG_DONTWAIT;
-            let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags)?;
-            let sender = message.cmsgs().ok().and_then(|mut found| {
-                found.find_map(|one| match one {
-                    ControlMessageOwned::ScmCredentials(credentials) => Some(credentials),
-                    _ => None,
-                })
-            });
-            let is_truncated = message.flags.contains(MsgFlags::MSG_TRUNC);
-            Ok(Datagram { len: message.bytes, is_truncated, sender })
-        })
     }
 
     fn take(&mut self, datagram: &Datagram, now: i64) {
@@ -185,5 +153,51 @@ impl Receiver {
         self.context.counters.connections_panicked.increment();
         // What was put since the last flush is lost with it; its records were never accepted.
         self.outlet = self.context.router.outlet(self.context.random.fork());
+    }
+}
+
+/// One datagram, if there is one. Of one that is longer than `buffer` the rest is gone.
+fn receive(socket: &UnixDatagram, buffer: &mut [u8]) -> io::Result<Datagram> {
+    // Room for the sender's credentials and no more, so that no file descriptor can be sent along.
+    let mut control = cmsg_space!(UnixCredentials);
+    socket.try_io(Interest::READABLE, || {
+        let mut parts = [IoSliceMut::new(buffer)];
+        let flags = MsgFlags::MSG_DONTWAIT;
+        let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags)?;
+        let sender = message.cmsgs().ok().and_then(|mut found| {
+            found.find_map(|one| match one {
+                ControlMessageOwned::ScmCredentials(credentials) => Some(credentials),
+                _ => None,
+            })
+        });
+        let is_truncated = message.flags.contains(MsgFlags::MSG_TRUNC);
+        Ok(Datagram { len: message.bytes, is_truncated, sender })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Listener;
+    use crate::ingest::bind::datagram_socket;
+
+    #[tokio::test]
+    async fn the_kernel_says_who_has_sent_a_datagram_and_how_long_it_was() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let DatagramSocket { socket, file: _file } = datagram_socket(&Listener::datagram(&path).socket).unwrap();
+        let client = std::os::unix::net::UnixDatagram::unbound().unwrap();
+        client.send_to(b"12345678", &path).unwrap();
+        client.send_to(b"123456789", &path).unwrap();
+        socket.readable().await.unwrap();
+        let mut buffer = [0; 8];
+        for is_truncated in [false, true] {
+            let datagram = receive(&socket, &mut buffer).unwrap();
+            assert_eq!((datagram.len, datagram.is_truncated), (8, is_truncated));
+            let sender = datagram.sender.unwrap();
+            assert_eq!(sender.pid() as u32, std::process::id());
+            assert_eq!(sender.uid(), nix::unistd::getuid().as_raw());
+        }
+        assert_eq!(receive(&socket, &mut buffer).err().unwrap().kind(), io::ErrorKind::WouldBlock);
     }
 }

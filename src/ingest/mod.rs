@@ -59,6 +59,22 @@ pub struct Context {
     pub random: fastrand::Rng,
 }
 
+impl Context {
+    /// Reserves [`READ_BYTES`] if there is room. Where records may be rejected it reserves them without room too, unless the
+    /// reader `waits` for it: then false says that there is none.
+    fn reserve_read(&self, waits: bool) -> bool {
+        let budget = self.router.budget();
+        if budget.try_reserve(READ_BYTES) {
+            return true;
+        }
+        let reads_anyway = self.may_reject && !waits;
+        if reads_anyway {
+            budget.charge(READ_BYTES);
+        }
+        reads_anyway
+    }
+}
+
 /// A listener whose socket is made. Its file is removed when this, or what runs of it, ends.
 #[derive(Debug)]
 pub struct Bound(Socket);

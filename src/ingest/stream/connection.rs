@@ -3,17 +3,15 @@
 //! Between two waits everything is synchronous ([`Connection::step`], [`Connection::read`]), and every wait is cancel safe, so
 //! the task can be dropped at any await point. What it waits for follows from its state; there is no second task, and no channel.
 
+mod ending;
+
 use std::io;
 use std::ops::ControlFlow;
-use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, send};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -24,15 +22,7 @@ use super::serve::{Rest, Served, Service};
 use crate::ingest::READ_BYTES;
 use crate::ingest::charge::Charge;
 use crate::ingest::frame;
-use crate::ingest::frame::error::Malformed;
-use crate::wire::codes;
 
-/// How long the answers to earlier requests are waited for after a malformed frame.
-const FAREWELL_TIME: Duration = Duration::from_secs(30);
-/// How long a client may take to end a connection of which it has got the last answer.
-const LINGER_TIME: Duration = Duration::from_secs(1);
-/// How long a client may take to read what is written when the daemon stops.
-const LAST_WORDS: Duration = Duration::from_millis(500);
 /// How often a connection looks whether it has to end or to go on though nothing happens.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -44,8 +34,10 @@ pub(super) struct Connection {
     clock: FrameClock,
     /// Of the share for large frames, while one is read.
     permit: Option<OwnedSemaphorePermit>,
-    /// The last answer, when a frame could not be read; and when it is sent at the latest.
-    farewell: Option<(Vec<u8>, Instant)>,
+    /// The last answer, until it is written: a frame could not be read.
+    farewell: Option<Vec<u8>>,
+    /// When the connection ends at the latest, since a frame could not be read.
+    end_by: Option<Instant>,
     /// When to look whether a client that sends no more is still there, or whether unfinished frames block each other.
     next_look: Option<Instant>,
     /// Not after the stream's end, a malformed frame, or when the daemon closes.
@@ -54,8 +46,6 @@ pub(super) struct Connection {
     is_stalled: bool,
     /// There is something to read, and no room for it.
     is_short_of_room: bool,
-    /// A frame could not be read.
-    has_parted: bool,
 }
 
 /// What reading waits for.
@@ -93,11 +83,11 @@ impl Connection {
             clock: FrameClock::default(),
             permit: None,
             farewell: None,
+            end_by: None,
             next_look: None,
             is_reading: true,
             is_stalled: false,
             is_short_of_room: false,
-            has_parted: false,
         }
     }
 
@@ -106,14 +96,19 @@ impl Connection {
     }
 
     /// Until the client has ended it and has all its answers, or `closing` and it has, or `stop`.
-    pub async fn run(mut self, closing: CancellationToken, stop: CancellationToken) {
+    #[expect(clippy::manual_async_fn, reason = "an async fn would keep room for the connection twice")]
+    pub fn run(mut self, closing: CancellationToken, stop: CancellationToken) -> impl Future<Output = ()> {
+        async move { self.serve_client(&closing, &stop).await }
+    }
+
+    async fn serve_client(&mut self, closing: &CancellationToken, stop: &CancellationToken) {
         loop {
             // A client that never stops sending leaves the worker to others now and then.
             tokio::task::coop::consume_budget().await;
             if self.step(Instant::now()).is_break() {
                 break;
             }
-            match self.wait(&closing, &stop).await {
+            match self.wait(closing, stop).await {
                 Event::Step => {}
                 Event::Readable if self.reserve_now() => self.read(READ_BYTES),
                 Event::Readable => {
@@ -130,7 +125,7 @@ impl Connection {
             }
         }
         debug!(peer = %self.service.peer, "disconnected");
-        if self.has_parted {
+        if self.end_by.is_some() {
             self.linger().await;
         }
     }
@@ -148,8 +143,8 @@ impl Connection {
             () = closing.cancelled(), if self.is_reading => Event::Closing,
             _ = stream.writable(), if !output.is_empty() => Event::Step,
             () = unanswered.answers().changed(), if output.has_room() => Event::Step,
-            () = sleep_until(alarm.unwrap_or_else(Instant::now)), if alarm.is_some() => Event::Step,
-            permit = shared.large_frames.clone().acquire_many_owned(permits), if phase == Phase::Permit => {
+            () = async { sleep_until(alarm.unwrap_or_else(Instant::now)).await }, if alarm.is_some() => Event::Step,
+            permit = async { shared.large_frames.clone().acquire_many_owned(permits).await }, if phase == Phase::Permit => {
                 Event::Permit(permit.ok())
             }
             _ = stream.readable(), if phase == Phase::Client => Event::Readable,
@@ -174,8 +169,7 @@ impl Connection {
         // Without room in the output a timeout cannot be answered anyway.
         let deadline = self.service.unanswered.next_deadline().filter(|_| self.service.output.has_room());
         let frame = self.clock.reaches(self.shared().limits.frame_timeout);
-        let farewell = self.farewell.as_ref().map(|(_, latest)| *latest);
-        [deadline, frame, farewell, self.next_look].into_iter().flatten().min()
+        [deadline, frame, self.end_by, self.next_look].into_iter().flatten().min()
     }
 
     /// Everything that can be done at `now` without waiting. `Break`: the connection is over.
@@ -184,17 +178,25 @@ impl Connection {
             self.shared().context.counters.frames_timed_out.increment();
             self.part(&frame::unfinished(self.input.pending()), now);
         }
+        if self.is_reading && self.next_look.is_some_and(|at| at <= now) {
+            self.next_look = Some(now + LOOK_INTERVAL);
+            if self.phase() == Phase::Room && self.is_blocked_by_frames() {
+                self.shared().context.router.budget().charge(READ_BYTES);
+                self.read(self.input.missing());
+            }
+        }
         loop {
             let Service { output, unanswered, .. } = &mut self.service;
             let timed_out = unanswered.answer(now, output);
             if unanswered.is_empty()
-                && let Some((farewell, _)) = self.farewell.take()
+                && let Some(farewell) = self.farewell.take()
             {
                 output.append(|out| out.extend_from_slice(&farewell));
             }
-            if let Err(error) = output.write_to(&self.stream) {
-                debug!(peer = %self.service.peer, %error, "the client is gone");
-                return ControlFlow::Break(());
+            output.write_to(&self.stream);
+            if output.is_lost() {
+                // What it has sent before it went is read all the same.
+                unanswered.clear();
             }
             let has_more = unanswered.has_more() && output.has_room();
             self.shared().context.counters.requests_timed_out.add(timed_out);
@@ -207,48 +209,16 @@ impl Connection {
             let served = self.input.serve_pending(|bytes| self.service.serve(bytes));
             self.served(served, now);
         }
-        if self.phase() == Phase::Room && self.next_look.is_some_and(|at| at <= now) {
-            self.next_look = Some(now + LOOK_INTERVAL);
-            if self.is_blocked_by_frames() {
-                self.shared().context.router.budget().charge(READ_BYTES);
-                self.read(self.input.missing());
-            }
-        }
         let is_waiting = self.phase() == Phase::Client && !self.input.pending().is_empty();
         self.clock.run(is_waiting, now);
         if self.is_reading { ControlFlow::Continue(()) } else { self.step_to_the_end(now) }
     }
 
-    /// The part of a step that follows when nothing more is read.
-    fn step_to_the_end(&mut self, now: Instant) -> ControlFlow<()> {
-        let Service { output, unanswered, .. } = &mut self.service;
-        if let Some((farewell, _)) = self.farewell.take_if(|(_, latest)| *latest <= now) {
-            unanswered.clear();
-            output.append(|out| out.extend_from_slice(&farewell));
-            // Whether it takes it or not: it has had its time.
-            let _ = output.write_to(&self.stream);
-            return ControlFlow::Break(());
-        }
-        let is_done = unanswered.is_empty() && output.is_empty();
-        if is_done || self.next_look.is_some_and(|at| at <= now) && self.is_client_gone(now) {
-            return ControlFlow::Break(());
-        }
-        ControlFlow::Continue(())
-    }
-
     /// Room for a read, if there is some now, or if what comes may be rejected.
     fn reserve_now(&self) -> bool {
-        let context = &self.shared().context;
-        let budget = context.router.budget();
-        if budget.try_reserve(READ_BYTES) {
-            return true;
-        }
         // A large frame would take too much before anybody knows whether it is to be rejected.
-        let reads_anyway = context.may_reject && !self.service.must_wait && self.input.large_frame().is_none();
-        if reads_anyway {
-            budget.charge(READ_BYTES);
-        }
-        reads_anyway
+        let waits = self.service.must_wait || self.input.large_frame().is_some();
+        self.shared().context.reserve_read(waits)
     }
 
     /// Whether memory is full of frames that wait, as this one does, for memory to be complete. Nothing would ever free it:
@@ -291,68 +261,5 @@ impl Connection {
             self.shared().context.counters.frames_malformed.increment();
             self.part(&malformed, now);
         }
-    }
-
-    /// The client has sent what is no frame: it is told, after what is due to it, and nothing more is read.
-    fn part(&mut self, malformed: &Malformed, now: Instant) {
-        self.service.log_fault(malformed, "connection closes");
-        let mut farewell = Vec::new();
-        malformed.encode_answer(&mut farewell);
-        self.farewell = Some((farewell, now + FAREWELL_TIME));
-        self.has_parted = true;
-        self.end_reading();
-    }
-
-    fn client_sends_no_more(&mut self, now: Instant) {
-        if !self.input.pending().is_empty() {
-            self.shared().context.counters.frames_cut.increment();
-            self.service.log_fault(&"the stream ends within a frame", "frame dropped");
-        }
-        self.next_look = Some(now);
-        self.end_reading();
-    }
-
-    fn end_reading(&mut self) {
-        self.is_reading = false;
-        self.is_stalled = false;
-        self.permit = None;
-        self.clock.reset();
-        self.input.clear();
-    }
-
-    /// Whether the client has closed its side, or has ended, so that nobody will read what it waits for. It has sent all
-    /// and all is read; so only writing can tell: even nothing cannot be written to a closed socket.
-    fn is_client_gone(&mut self, now: Instant) -> bool {
-        self.next_look = Some(now + LOOK_INTERVAL);
-        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
-        matches!(send(self.stream.as_raw_fd(), &[], flags), Err(Errno::EPIPE | Errno::ECONNRESET))
-    }
-
-    /// The daemon ends: what is not settled by now, nobody will know.
-    async fn last_words(mut self) {
-        let Service { output, unanswered, .. } = &mut self.service;
-        let words = "forebay stopped before their fate was known";
-        unanswered.answer_all(codes::UNKNOWN_SERVER_ERROR, words, output);
-        if let Some((farewell, _)) = self.farewell.take() {
-            output.append(|out| out.extend_from_slice(&farewell));
-        }
-        let stream = &self.stream;
-        let written = timeout(LAST_WORDS, async {
-            while output.write_to(stream).is_ok() && !output.is_empty() && stream.writable().await.is_ok() {}
-        });
-        if written.await.is_err() {
-            debug!(peer = %self.service.peer, "the client did not read its last answers");
-        }
-    }
-
-    /// Lets the client read its last answer. If the socket closed while something of the client's was unread, the client
-    /// would get an error in place of the end.
-    async fn linger(mut self) {
-        let over = Instant::now() + LINGER_TIME;
-        if self.stream.shutdown().await.is_err() {
-            return;
-        }
-        let mut ignored = [0; 512];
-        while let Ok(Ok(1..)) = timeout_at(over, self.stream.read(&mut ignored)).await {}
     }
 }

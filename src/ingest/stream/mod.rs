@@ -189,3 +189,15 @@ impl Drop for Seat {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_kernel_says_who_has_connected() {
+        let (here, _there) = UnixStream::pair().unwrap();
+        let peer = Peer::of(&here).unwrap();
+        assert_eq!((peer.pid as u32, peer.uid), (std::process::id(), nix::unistd::getuid().as_raw()));
+    }
+}

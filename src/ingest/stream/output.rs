@@ -17,11 +17,17 @@ pub(super) struct Output {
     bytes: Vec<u8>,
     written: usize,
     charge: Charge,
+    is_lost: bool,
 }
 
 impl Output {
     pub fn new(budget: Arc<Budget>) -> Self {
-        Output { bytes: Vec::new(), written: 0, charge: Charge::new(budget) }
+        Output { bytes: Vec::new(), written: 0, charge: Charge::new(budget), is_lost: false }
+    }
+
+    /// Whether a write has failed: the client will not read any more. What it has sent may still be there to be read.
+    pub fn is_lost(&self) -> bool {
+        self.is_lost
     }
 
     pub fn is_empty(&self) -> bool {
@@ -40,17 +46,14 @@ impl Output {
         result
     }
 
-    /// Writes what the socket takes now.
-    ///
-    /// # Errors
-    /// If the client is gone.
-    pub fn write_to(&mut self, stream: &UnixStream) -> io::Result<()> {
-        while let Some(rest) = self.bytes.get(self.written..).filter(|rest| !rest.is_empty()) {
+    /// Writes what the socket takes now. Where nobody reads any more, it goes nowhere.
+    pub fn write_to(&mut self, stream: &UnixStream) {
+        while let Some(rest) = self.bytes.get(self.written..).filter(|rest| !rest.is_empty() && !self.is_lost) {
             match stream.try_write(rest) {
                 Ok(count) => self.written += count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Err(_) => self.is_lost = true,
             }
         }
         if !self.bytes.is_empty() {
@@ -58,6 +61,5 @@ impl Output {
             self.written = 0;
             self.charge.set(0);
         }
-        Ok(())
     }
 }

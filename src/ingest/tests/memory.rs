@@ -128,3 +128,24 @@ async fn large_frames_have_a_share_and_take_turns_in_it() {
     first.send(&bytes[90 * KIB..]).await;
     daemon.take_when("t", 0, 2).await;
 }
+
+#[tokio::test]
+async fn what_a_client_has_sent_before_it_went_is_taken_though_its_answers_go_nowhere() {
+    let daemon = Daemon::stream(|config, _, _| config.memory.limit = 256 * KIB);
+    daemon.place("t", 1);
+    let mut client = daemon.connect().await;
+    client.send(&request(1, Acks::All, "t", &["first"])).await;
+    let first = daemon.take_when("t", 0, 1).await;
+    daemon.router.budget().charge(256 * KIB);
+    client.send(&[request(2, Acks::All, "t", &["second"]), dory("t", "third")].concat()).await;
+    settle_down().await;
+    drop(client);
+    first.deliver(0, 0);
+    settle_down().await;
+    daemon.router.budget().release(256 * KIB);
+    let rest = daemon.take_when("t", 0, 2).await;
+    assert_eq!(rest.values, ["second", "third"]);
+    until(|| daemon.counters.connections_open.get() == 0).await;
+    rest.deliver(0, 1);
+    assert_eq!(daemon.router.budget().used(), 0);
+}
