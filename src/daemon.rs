@@ -17,17 +17,18 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+use crate::admin;
 use crate::broker;
+use crate::cluster;
 use crate::cluster::dial::Dialer;
-use crate::cluster::{self, Cluster};
 use crate::config::Config;
 use crate::ingest;
+use crate::ingest::bind::{BindError, StreamSocket, stream_socket};
 use crate::queue::budget::Budget;
 use crate::queue::ledger::{DropReason, Ledger};
 use crate::queue::topic::Topics;
 use crate::record::TimestampMs;
 use crate::route::{Router, placer};
-use crate::{admin, ingest::bind::BindError};
 
 mod status;
 
@@ -128,7 +129,7 @@ pub async fn run(config: Config) -> Result<(), Failure> {
 fn start(config: &Arc<Config>) -> Result<Parts, Failure> {
     warn!("this version has no backlog: records are held in memory only, and a crash loses them");
     let listeners = config.listeners.iter().map(ingest::bind).collect::<Result<Vec<_>, _>>()?;
-    let admin_socket = ingest::bind::stream_socket(&config.admin.socket)?;
+    let admin_socket = stream_socket(&config.admin.socket)?;
 
     let mut random = fastrand::Rng::new();
     let budget = Arc::new(Budget::new(config.memory.limit));
@@ -154,7 +155,12 @@ fn start(config: &Arc<Config>) -> Result<Parts, Failure> {
         })
     });
     let view = status::View::new(router.clone(), ledger.clone(), cluster, counters.clone());
-    spawn(&mut core, "the admin socket", admin::serve(admin_socket, move || view.status(), stop.clone()));
+    let StreamSocket { listener, file } = admin_socket;
+    let served = admin::serve(listener, move || view.status(), stop.clone());
+    spawn(&mut core, "the admin socket", async move {
+        served.await;
+        drop(file);
+    });
 
     let connections = TaskTracker::new();
     let may_reject = config.may_reject();

@@ -8,10 +8,13 @@
 //! longer exists.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam::queue::SegQueue;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+
+use super::budget::Budget;
 
 /// Kafka's UNKNOWN_SERVER_ERROR.
 const UNKNOWN: i16 = -1;
@@ -60,8 +63,8 @@ struct Progress {
 pub struct Request {
     /// The client's own number for it.
     pub correlation_id: i32,
-    /// Bytes that it counts for in its connection's limit of unanswered bytes.
-    pub charged_bytes: usize,
+    /// What it is charged in the memory budget, for as long as it exists.
+    charged_bytes: usize,
     progress: Mutex<Progress>,
     answers: Arc<Answers>,
 }
@@ -76,10 +79,15 @@ pub struct Results {
 }
 
 impl Request {
-    /// A request of `records` records, none of them settled. With no records it is answered at once.
+    /// A request of `records` records, none of them settled. With no records it is answered at once. `charged_bytes` are
+    /// charged to the budget of `answers`, and given back when nobody has the request any more: records may outlive
+    /// the connection that waits for them.
     pub fn new(correlation_id: i32, records: u32, charged_bytes: usize, answers: Arc<Answers>) -> Arc<Self> {
         let blank = RecordResult { error_code: UNKNOWN, partition: -1, offset: -1 };
         let progress = Progress { results: vec![blank; records as usize], open: records, failure: None };
+        if let Some(budget) = &answers.budget {
+            budget.charge(charged_bytes);
+        }
         let request = Arc::new(Request { correlation_id, charged_bytes, progress: Mutex::new(progress), answers });
         if records == 0 {
             request.answers.complete(request.clone());
@@ -120,6 +128,14 @@ impl Request {
         drop(progress);
         if done {
             self.answers.complete(self.clone());
+        }
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        if let Some(budget) = &self.answers.budget {
+            budget.release(self.charged_bytes);
         }
     }
 }
@@ -187,12 +203,30 @@ pub struct Mark {
 pub struct Answers {
     complete: SegQueue<Arc<Request>>,
     notify: Notify,
+    budget: Option<Arc<Budget>>,
+    closed: AtomicBool,
 }
 
 impl Answers {
+    /// For a connection whose requests are charged to `budget`.
+    pub fn new(budget: Arc<Budget>) -> Arc<Self> {
+        Arc::new(Answers { budget: Some(budget), ..Answers::default() })
+    }
+
     fn complete(&self, request: Arc<Request>) {
         self.complete.push(request);
+        // SeqCst here and in `close`: either we see that it is closed, or it sees what we pushed.
+        if self.closed.load(Ordering::SeqCst) {
+            while self.complete.pop().is_some() {}
+        }
         self.notify.notify_one();
+    }
+
+    /// The connection ends: what is complete and what will be is let go. Each request has its answers and so would keep
+    /// itself, if it stayed in them.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        while self.complete.pop().is_some() {}
     }
 
     /// The next complete request.
@@ -245,6 +279,21 @@ mod tests {
         assert!(!receipt.extend(&request, 3));
         drop(receipt);
         assert_eq!(answers.pop().expect("complete").results().failure.expect("failed").0, UNKNOWN);
+    }
+
+    #[test]
+    fn a_request_is_let_go_whether_its_connection_ends_before_it_is_complete_or_after() {
+        let budget = Arc::new(Budget::new(1000));
+        let answers = Answers::new(budget.clone());
+        let before = Request::new(1, 1, 10, answers.clone()).receipt(0, 1);
+        let after = Request::new(2, 1, 20, answers.clone()).receipt(0, 1);
+        before.settle(delivered(0));
+        assert_eq!(budget.used(), 30);
+        answers.close();
+        drop(answers);
+        assert_eq!(budget.used(), 20);
+        after.settle(delivered(1));
+        assert_eq!(budget.used(), 0);
     }
 
     #[test]

@@ -149,13 +149,15 @@ impl Outlet {
         }
     }
 
-    /// Pushes everything that was put since the last flush. Bytes are charged to the budget here.
-    pub fn flush(&mut self, arrived: Instant) {
+    /// Pushes everything that was put since the last flush, and says how many records that are. Bytes are charged to the
+    /// budget here.
+    pub fn flush(&mut self, arrived: Instant) -> u64 {
         if let Some((reason, records)) = self.refused_since_flush.take() {
             warn!(records, reason = reason.name(), "records dropped");
         }
         // Before they can be delivered, so that no more is ever delivered than accepted.
-        self.router.ledger.accept(std::mem::take(&mut self.accepted));
+        let accepted = std::mem::take(&mut self.accepted);
+        self.router.ledger.accept(accepted);
         let mut begun = std::mem::take(&mut self.begun);
         for (at, target) in begun.drain(..) {
             match target {
@@ -166,6 +168,7 @@ impl Outlet {
         }
         self.begun = begun;
         self.expected_bytes = SMALL_BURST_BYTES;
+        accepted
     }
 
     fn push(&mut self, at: usize, partition: usize, arrived: Instant) {

@@ -62,6 +62,12 @@ pub enum Fault {
         /// Bytes of the datagram.
         len: usize,
     },
+    /// The client began it and did not go on.
+    #[error("the frame was not complete within frame_timeout: {len} bytes of it came")]
+    Unfinished {
+        /// Bytes that came.
+        len: usize,
+    },
     /// Only Dory's messages need no answer.
     #[error("ApiKey {0} needs a stream socket: a datagram holds one message of ApiKey 256 or 257")]
     NotForDatagrams(i16),
@@ -73,6 +79,7 @@ impl Fault {
         match self {
             Fault::FrameTooLarge { .. } => codes::MESSAGE_TOO_LARGE,
             Fault::UnknownApiKey(_) | Fault::UnsupportedVersion { .. } => codes::UNSUPPORTED_VERSION,
+            Fault::Unfinished { .. } => codes::REQUEST_TIMED_OUT,
             _ => codes::INVALID_REQUEST,
         }
     }

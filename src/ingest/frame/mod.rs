@@ -130,6 +130,12 @@ fn decode_own<'a>(body: Cursor<'a>, api_key: i16, limits: &Limits) -> Result<Req
     }
 }
 
+/// What is wrong with a frame whose beginning is in `buffer` and whose end did not come in time.
+pub fn unfinished(buffer: &[u8]) -> Malformed {
+    let head = Head::read(buffer).unwrap_or(Head::UNREADABLE);
+    head.malformed(buffer, Fault::Unfinished { len: buffer.len() }.into())
+}
+
 /// The one message of a datagram: one of Dory's two, exactly as long as the datagram.
 ///
 /// # Errors

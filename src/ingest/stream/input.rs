@@ -1,0 +1,137 @@
+//! What has been read from one client and not been served yet.
+
+use std::cell::RefCell;
+use std::io;
+use std::sync::Arc;
+
+use bytes::BufMut;
+use tokio::net::UnixStream;
+
+use super::serve::{Rest, Served};
+use crate::ingest::charge::Charge;
+use crate::ingest::{Context, Counters, READ_BYTES};
+
+thread_local! {
+    /// Where a worker thread reads to: an unfinished frame of up to one read, and a read. Used within one poll, never
+    /// across an await.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What a read gave.
+pub(super) enum Read {
+    /// So many bytes; and what was served of them, unless they are in the middle of a large frame.
+    Bytes(usize, Option<Served>),
+    /// The client sends no more.
+    End,
+}
+
+/// The beginning of a frame; while the connection is stalled also whole ones. Empty, it holds no memory.
+#[derive(Debug)]
+pub(super) struct Input {
+    pending: Vec<u8>,
+    need: usize,
+    charge: Charge,
+    counters: Arc<Counters>,
+}
+
+impl Input {
+    pub fn new(context: &Context) -> Self {
+        let charge = Charge::new(context.router.budget().clone());
+        Input { pending: Vec::new(), need: 0, charge, counters: context.counters.clone() }
+    }
+
+    pub fn pending(&self) -> &[u8] {
+        &self.pending
+    }
+
+    /// Bytes of the frame that has begun, if it is larger than a read.
+    pub fn large_frame(&self) -> Option<usize> {
+        (self.need > READ_BYTES).then_some(self.need)
+    }
+
+    /// Bytes that the frame that has begun needs next.
+    pub fn missing(&self) -> usize {
+        self.need.saturating_sub(self.pending.len())
+    }
+
+    /// Reads once, `at_most` so many bytes and not more than [`READ_BYTES`], and lets `serve` have all that is there.
+    ///
+    /// # Errors
+    /// Those of the socket; `WouldBlock` if nothing is there.
+    pub fn read(
+        &mut self,
+        stream: &UnixStream,
+        at_most: usize,
+        serve: impl FnOnce(&[u8]) -> Served,
+    ) -> io::Result<Read> {
+        if self.need > READ_BYTES {
+            return self.read_large(stream, serve);
+        }
+        SCRATCH.with_borrow_mut(|scratch| {
+            scratch.resize(2 * READ_BYTES, 0);
+            let kept = self.pending.len();
+            // Less than what is needed is pending, so it is less than a read.
+            scratch[..kept].copy_from_slice(&self.pending);
+            let count = stream.try_read(&mut scratch[kept..kept + at_most.clamp(1, READ_BYTES)])?;
+            if count == 0 {
+                return Ok(Read::End);
+            }
+            let all = &scratch[..kept + count];
+            let served = serve(all);
+            self.keep(&all[served.used..], &served);
+            Ok(Read::Bytes(count, Some(served)))
+        })
+    }
+
+    /// A large frame is read where it stays, into memory that grows as it arrives and ends with it.
+    fn read_large(&mut self, stream: &UnixStream, serve: impl FnOnce(&[u8]) -> Served) -> io::Result<Read> {
+        let len = self.pending.len();
+        let step = (self.need - len).min(READ_BYTES);
+        if self.pending.capacity() < len + step {
+            let wanted = (2 * len).clamp(len + step, self.need);
+            self.pending.reserve_exact(wanted - len);
+            self.account();
+        }
+        let count = stream.try_read_buf(&mut (&mut self.pending).limit(step))?;
+        if count == 0 {
+            return Ok(Read::End);
+        }
+        let is_whole = self.pending.len() >= self.need;
+        Ok(Read::Bytes(count, is_whole.then(|| self.serve_pending(serve))))
+    }
+
+    /// Lets `serve` have what is pending.
+    pub fn serve_pending(&mut self, serve: impl FnOnce(&[u8]) -> Served) -> Served {
+        let all = std::mem::take(&mut self.pending);
+        let served = serve(&all);
+        self.keep(&all[served.used..], &served);
+        served
+    }
+
+    fn keep(&mut self, rest: &[u8], served: &Served) {
+        self.need = if let Rest::Incomplete(need) = served.rest { need } else { 0 };
+        self.pending = rest.to_vec();
+        self.account();
+    }
+
+    fn account(&mut self) {
+        let bytes = self.pending.capacity();
+        let counter = &self.counters.frames_unfinished_bytes;
+        counter.add(bytes as u64);
+        counter.subtract(self.charge.bytes() as u64);
+        self.charge.set(bytes);
+    }
+
+    /// Forgets what is pending.
+    pub fn clear(&mut self) {
+        self.need = 0;
+        self.pending = Vec::new();
+        self.account();
+    }
+}
+
+impl Drop for Input {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
