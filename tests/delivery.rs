@@ -120,7 +120,10 @@ fn check(cluster: &DevCluster, writers: u32, records: u32, topics: &[&str]) {
                 let (writer, number) = (writer.parse().expect("one"), number.parse().expect("one"));
                 *seen.entry((writer, number)).or_default() += 1;
                 let before = newest.insert(writer, number);
-                assert!(before.is_none_or(|before| before < number), "{topic}-{partition}: {writer} {number} after {before:?}");
+                assert!(
+                    before.is_none_or(|before| before < number),
+                    "{topic}-{partition}: {writer} {number} after {before:?}"
+                );
             }
         }
     }

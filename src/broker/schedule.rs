@@ -37,7 +37,9 @@ impl Schedule {
         while let Some(entry) = self.timers.first_entry().filter(|entry| hurry || entry.key().0 <= now) {
             let partition = entry.remove();
             let mut window = partition.window();
-            if matches!(window.listing, Listing::Lingering | Listing::Holding) {
+            // One that has moved on may stand in its new drainer's list under the same name.
+            let is_ours = partition.is_drained_by(&self.drainer);
+            if is_ours && matches!(window.listing, Listing::Lingering | Listing::Holding) {
                 let lingered = window.listing == Listing::Lingering;
                 window.listing = Listing::None;
                 self.place(&partition, window, now, lingered);
@@ -61,12 +63,14 @@ impl Schedule {
             return;
         }
         if partition.is_leaving() {
-            if window.in_flight() == 0 {
-                window.listing = Listing::None;
-                drop(window);
-                partition.hand_over();
+            if window.in_flight() > 0 {
+                return;
             }
-            return;
+            window.listing = Listing::None;
+            if partition.hand_over() {
+                return;
+            }
+            // It is to stay after all.
         }
         if matches!(window.listing, Listing::Queued | Listing::Holding) {
             return;
@@ -80,7 +84,7 @@ impl Schedule {
                 window.listing = Listing::Holding;
                 self.at(moment, partition);
             }
-            Next::New if window.built.is_none() && partition.waiting_bytes() == 0 => window.listing = Listing::None,
+            Next::New if window.built.is_none() && is_empty(partition) => window.listing = Listing::None,
             Next::New
                 if window.built.is_none() && !linger_is_over && !partition.is_full() && !rules.linger.is_zero() =>
             {
@@ -120,5 +124,14 @@ impl Schedule {
     /// When the next timer is due.
     pub fn next_timer(&self) -> Option<Instant> {
         self.timers.keys().next().map(|(moment, _)| *moment)
+    }
+}
+
+/// Whether nothing waits. If so, the next push announces itself: the signal is lowered, which a push may have raised after what it
+/// pushed was taken, and then looked again, for one that raised it before.
+fn is_empty(partition: &Partition) -> bool {
+    partition.waiting_bytes() == 0 && {
+        partition.lower_signal();
+        partition.waiting_bytes() == 0
     }
 }

@@ -13,7 +13,7 @@ use super::drainer::Drainer;
 use super::item::Item;
 use super::signal::{Signal, Urgency};
 use super::topic::TopicInfo;
-use super::window::Window;
+use super::window::{Listing, Window};
 
 /// Who drains a partition now, and who shall from when its old connection has answered.
 #[derive(Debug, Default)]
@@ -150,16 +150,16 @@ impl Partition {
         self.home.lock().next.is_some()
     }
 
-    /// For the present drainer, when nothing of the partition is in flight on its connection: passes it on to the next
-    /// drainer, if there is one.
-    pub fn hand_over(self: &Arc<Self>) {
+    /// For the present drainer, when nothing of the partition is in flight on its connection: passes it on to the next drainer.
+    /// False if there is none: it stays.
+    pub fn hand_over(self: &Arc<Self>) -> bool {
         let mut home = self.home.lock();
-        if let Some(next) = home.next.take() {
-            home.current = Some(next.clone());
-            drop(home);
-            // Whatever the signal says: the new drainer looks once, and that look lowers it.
-            next.announce(self.clone());
-        }
+        let Some(next) = home.next.take() else { return false };
+        home.current = Some(next.clone());
+        drop(home);
+        // Whatever the signal says: the new drainer looks once.
+        next.announce(self.clone());
+        true
     }
 
     /// For the supervisor, when the task behind `drainer` has ended and will not be built anew: nobody drains the partition,
@@ -169,6 +169,8 @@ impl Partition {
         if home.current.as_ref().is_some_and(|current| Arc::ptr_eq(current, drainer)) {
             home.current = home.next.take();
             drop(home);
+            // The lists that it stood in are gone with the task.
+            self.window.lock().listing = Listing::None;
             self.announce();
         }
     }

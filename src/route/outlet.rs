@@ -47,6 +47,8 @@ pub struct Outlet {
     /// Bursts begun since the last flush: topic, partition.
     begun: Vec<(usize, Target)>,
     accepted: u64,
+    /// Of those, records of topics whose rule is to wait when memory is full.
+    accepted_blocking: u64,
     expected_bytes: usize,
     refused_since_flush: Option<(DropReason, u64)>,
 }
@@ -99,6 +101,7 @@ impl Outlet {
             last: 0,
             begun: Vec::new(),
             accepted: 0,
+            accepted_blocking: 0,
             expected_bytes: SMALL_BURST_BYTES,
             refused_since_flush: None,
         }
@@ -117,10 +120,12 @@ impl Outlet {
             Err((reason, words)) => return self.refuse(reason, -1, &words, receipt),
         };
         let handle = &mut self.handles[at];
-        if handle.topic.info().rules.full == FullPolicy::Reject && !self.router.budget.has_room() {
+        let blocks = handle.topic.info().rules.full == FullPolicy::Block;
+        if !blocks && !self.router.budget.has_room() {
             return self.refuse(DropReason::MemoryFull, -1, "memory.limit is reached", receipt);
         }
         self.accepted += 1;
+        self.accepted_blocking += u64::from(blocks);
         match handle.choose(by, record, &mut self.random) {
             Ok(Target::Partition(partition)) => {
                 let slot = &mut handle.bursts[partition];
@@ -143,21 +148,22 @@ impl Outlet {
             }
             Err(partition) => {
                 self.accepted -= 1;
+                self.accepted_blocking -= u64::from(blocks);
                 let words = format!("topic {topic} has no partition {partition}");
                 self.refuse(DropReason::UnknownPartition, partition, &words, receipt);
             }
         }
     }
 
-    /// Pushes everything that was put since the last flush, and says how many records that are. Bytes are charged to the
+    /// Pushes everything that was put since the last flush. Returns how many of those records are of topics whose rule is to wait
+    /// when memory is full (`full = "block"`). Bytes are charged to the
     /// budget here.
     pub fn flush(&mut self, arrived: Instant) -> u64 {
         if let Some((reason, records)) = self.refused_since_flush.take() {
             warn!(records, reason = reason.name(), "records dropped");
         }
         // Before they can be delivered, so that no more is ever delivered than accepted.
-        let accepted = std::mem::take(&mut self.accepted);
-        self.router.ledger.accept(accepted);
+        self.router.ledger.accept(std::mem::take(&mut self.accepted));
         let mut begun = std::mem::take(&mut self.begun);
         for (at, target) in begun.drain(..) {
             match target {
@@ -168,7 +174,7 @@ impl Outlet {
         }
         self.begun = begun;
         self.expected_bytes = SMALL_BURST_BYTES;
-        accepted
+        std::mem::take(&mut self.accepted_blocking)
     }
 
     fn push(&mut self, at: usize, partition: usize, arrived: Instant) {

@@ -69,12 +69,7 @@ fn sources(directory: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// A file for each client. Every other client has a key, so that its records share a partition.
-pub(super) fn write_shares(
-    lines: &Lines,
-    clients: u16,
-    records: u32,
-    directory: &Path,
-) -> Result<Vec<Share>, Failure> {
+pub(super) fn write_shares(lines: &Lines, clients: u16, records: u32, directory: &Path) -> Result<Vec<Share>, Failure> {
     let write = |client: u16| -> io::Result<Share> {
         let file = directory.join(format!("client-{client}.txt"));
         let mut out = BufWriter::new(File::create(&file)?);
@@ -86,7 +81,9 @@ pub(super) fn write_shares(
         out.flush()?;
         Ok(Share { file, key: (client % 2 == 1).then(|| format!("client-{client}")) })
     };
-    (0..clients).map(|client| write(client).map_err(|error| failure("cannot write the clients' files", &error))).collect()
+    (0..clients)
+        .map(|client| write(client).map_err(|error| failure("cannot write the clients' files", &error)))
+        .collect()
 }
 
 /// How many records `client` sends.

@@ -32,7 +32,8 @@ impl Daemon {
     /// Returns when it says that it is ready, in systemd's way.
     pub(super) async fn start(directory: &Path, bootstrap_servers: &[String]) -> Result<Self, Failure> {
         let [config, log, socket, admin, ready] =
-            ["forebay.toml", "forebay.log", "forebay.sock", "admin.sock", "ready.sock"].map(|name| directory.join(name));
+            ["forebay.toml", "forebay.log", "forebay.sock", "admin.sock", "ready.sock"]
+                .map(|name| directory.join(name));
         // JSON's strings are TOML's, too.
         let text = format!(
             "[kafka]\nbootstrap_servers = {}\n\n[[listeners]]\ntype = \"stream\"\npath = {}\n\n[admin]\npath = {}\n",

@@ -103,9 +103,9 @@ impl Service {
                 Decoded::Malformed(malformed) => break Rest::Malformed(malformed),
             }
         };
-        let taken = self.outlet.flush(arrived);
+        let waiting = self.outlet.flush(arrived);
         self.context().counters.requests.add(requests);
-        if taken > 0 && !self.context().router.budget().has_room() {
+        if waiting > 0 && !self.context().router.budget().has_room() {
             self.must_wait = true;
         }
         Served { used, rest }
