@@ -12,6 +12,7 @@ mod config;
 mod dev_broker;
 mod log;
 mod output;
+mod produce;
 mod run;
 mod runtime;
 mod signals;
@@ -55,6 +56,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Arguments),
+    Produce(produce::Arguments),
     Status(status::Arguments),
     Config(config::Arguments),
     DevBroker(dev_broker::Arguments),
@@ -88,6 +90,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
 fn execute(command: Command) -> Result<(), Failure> {
     match command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Produce(arguments) => produce::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Config(arguments) => config::run(&arguments),
         Command::DevBroker(arguments) => dev_broker::run(&arguments),
