@@ -13,6 +13,7 @@ mod demo;
 mod dev_broker;
 mod log;
 mod output;
+mod produce;
 mod run;
 mod runtime;
 mod signals;
@@ -56,6 +57,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Arguments),
+    Produce(produce::Arguments),
     Status(status::Arguments),
     Config(config::Arguments),
     Demo(demo::Arguments),
@@ -90,6 +92,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
 fn execute(command: Command) -> Result<(), Failure> {
     match command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Produce(arguments) => produce::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Config(arguments) => config::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),

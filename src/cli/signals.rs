@@ -4,6 +4,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::exit::{self, Failure};
 
+/// What a shell says of a program that a signal has ended: 128 and the signal's number.
+const CODE_BASE: u8 = 128;
+
 /// SIGINT and SIGTERM, caught from now on.
 #[derive(Debug)]
 pub(super) struct Signals {
@@ -18,6 +21,16 @@ pub(super) enum Interrupted {
     Interrupt,
     /// SIGTERM.
     Terminate,
+}
+
+impl Interrupted {
+    /// What a command that was cut short ends with.
+    pub(super) fn exit_code(self) -> u8 {
+        match self {
+            Interrupted::Interrupt => CODE_BASE + 2,
+            Interrupted::Terminate => CODE_BASE + 15,
+        }
+    }
 }
 
 impl Signals {

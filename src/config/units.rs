@@ -26,15 +26,20 @@ const DURATIONS_WRITTEN: &[Unit] = &[("h", 3_600_000), ("min", 60_000), ("s", 10
 
 /// Why a text is not a number with a unit.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum UnitError {
+pub enum UnitError {
+    /// It does not begin with a digit.
     #[error("no number")]
     NoNumber,
+    /// It is a number alone.
     #[error("no unit")]
     NoUnit,
+    /// It has a fraction.
     #[error("not a whole number")]
     NotWhole,
+    /// What follows the number is no unit.
     #[error("unknown unit {0:?}")]
     UnknownUnit(String),
+    /// More than there can be.
     #[error("too large")]
     TooLarge,
 }
@@ -44,8 +49,11 @@ pub(super) fn parse_size(text: &str) -> Result<u64, UnitError> {
     parse(text, SIZES)
 }
 
-/// Milliseconds and longer.
-pub(super) fn parse_duration(text: &str) -> Result<Duration, UnitError> {
+/// Milliseconds and longer: "500ms", "30s", "5min", "12h".
+///
+/// # Errors
+/// Whatever is not a whole number with one of these units behind it.
+pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     parse(text, DURATIONS).map(Duration::from_millis)
 }
 
@@ -55,7 +63,7 @@ pub(super) fn format_size(bytes: u64) -> String {
 }
 
 /// In the largest unit that leaves no fraction. What is below a millisecond is left out.
-pub(super) fn format_duration(duration: Duration) -> String {
+pub fn format_duration(duration: Duration) -> String {
     format(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX), DURATIONS_WRITTEN, "ms")
 }
 

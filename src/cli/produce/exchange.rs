@@ -1,0 +1,419 @@
+//! One connection to the daemon: lines go out as requests, answers come back and are counted.
+//!
+//! It first asks for the listener's limits, so that a line which cannot be sent is known before the daemon would close the
+//! connection over it. After the first failure nothing more is sent, and what is under way is waited for.
+//!
+//! Invariants: at most [`UNANSWERED_MAX`] requests are unanswered and about [`WAITING_BYTES_MAX`] bytes wait to be written; input is
+//! read only when all whole lines of what was read are in requests. Answers are always read: a daemon that cannot write does not read.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+use super::lines::Lines;
+use super::report::{End, RecordFailure, Tally};
+use crate::cli::signals::Interrupted;
+use crate::ingest::frame::answer::{Answer, AnswerBody, RecordResults, next_answer};
+use crate::ingest::frame::produce::{Acks, ProduceEncoder, ProduceHead};
+use crate::ingest::frame::query::encode_versions_request;
+use crate::ingest::frame::{Decoded, Limits};
+use crate::record::Record;
+use crate::wire::codes;
+
+/// Requests that may be unanswered.
+pub(super) const UNANSWERED_MAX: usize = 64;
+/// Records of one request.
+pub(super) const REQUEST_RECORDS_MAX: usize = 500;
+/// Bytes of one request of more than one record.
+const REQUEST_BYTES_MAX: usize = 256 * 1024;
+/// Bytes that may wait to be written before another request is made.
+const WAITING_BYTES_MAX: usize = 1 << 20;
+/// Bytes of the largest answer: many more than one about that many records has.
+const ANSWER_BYTES_MAX: usize = 1 << 20;
+/// Bytes to read at once.
+const READ_BYTES: usize = 16 * 1024;
+/// Bytes of a record beside its key and value: Timestamp, two sizes, HeaderCount.
+const RECORD_BYTES: usize = 8 + 4 + 4 + 2;
+/// How much longer than its timeout to wait for an answer that should say that it is over: it tells of each record.
+const GRACE: Duration = Duration::from_secs(1);
+/// The CorrelationId of the question for limits; no request for records has it.
+const LIMITS_ID: i32 = -1;
+
+/// What to do with each line.
+#[derive(Clone, Debug)]
+pub(super) struct Options {
+    /// A name that Kafka allows.
+    pub(super) topic: String,
+    /// `None`: the daemon chooses.
+    pub(super) partition: Option<i32>,
+    /// Of every record; `None`: null.
+    pub(super) key: Option<Vec<u8>>,
+    /// When a record is done.
+    pub(super) acks: Acks,
+    /// How long to wait for that.
+    pub(super) timeout: Option<Duration>,
+}
+
+/// A request without its answer.
+#[derive(Debug)]
+struct Sent {
+    first_line: u64,
+    records: u64,
+    deadline: Option<Instant>,
+}
+
+/// The state of one run of `produce`.
+#[derive(Debug)]
+pub(super) struct Exchange<P> {
+    options: Options,
+    /// Called with the count of what is done.
+    progress: P,
+    /// Known once the daemon has told them.
+    limits: Option<Limits>,
+    lines: Lines,
+    /// Whether more input is wanted and may come.
+    reading: bool,
+    /// What is to be written, and how much of it is.
+    out: Vec<u8>,
+    written: usize,
+    /// The beginning of an answer.
+    answers: Vec<u8>,
+    sent: BTreeMap<i32, Sent>,
+    next_id: i32,
+    tally: Tally,
+    /// Why the input ended too early.
+    input_end: Option<End>,
+    /// When to give up waiting for something that belongs to no request: the limits, or the daemon's end of the connection.
+    deadline: Option<Instant>,
+}
+
+type Chunks = mpsc::Receiver<io::Result<Vec<u8>>>;
+
+impl<P: Fn(u64)> Exchange<P> {
+    pub(super) fn new(options: Options, progress: P) -> Self {
+        let unanswered = options.acks == Acks::None;
+        Exchange {
+            options,
+            progress,
+            limits: None,
+            lines: Lines::default(),
+            reading: true,
+            out: Vec::new(),
+            written: 0,
+            answers: Vec::new(),
+            sent: BTreeMap::new(),
+            next_id: 0,
+            tally: Tally { unanswered, ..Tally::default() },
+            input_end: None,
+            deadline: None,
+        }
+    }
+
+    /// Sends what comes in `chunks` until all is answered, something fails or `interrupted` is ready.
+    pub(super) async fn run(
+        mut self,
+        stream: UnixStream,
+        chunks: Chunks,
+        interrupted: impl Future<Output = Interrupted>,
+    ) -> (Tally, End) {
+        let end = match self.exchange(stream, chunks, interrupted).await {
+            Ok(()) => self.input_end.take().unwrap_or(End::Complete),
+            Err(end) => end,
+        };
+        self.tally.unknown += self.sent.values().map(|sent| sent.records).sum::<u64>();
+        if self.tally.failure.is_some() || !matches!(end, End::Complete) {
+            self.tally.unsent_from = (!self.lines.is_over()).then(|| self.lines.number());
+        }
+        (self.tally, end)
+    }
+
+    async fn exchange(
+        &mut self,
+        stream: UnixStream,
+        mut chunks: Chunks,
+        interrupted: impl Future<Output = Interrupted>,
+    ) -> Result<(), End> {
+        let (mut reader, mut writer) = stream.into_split();
+        let mut interrupted = pin!(interrupted);
+        let mut closing = false;
+        encode_versions_request(&mut self.out, LIMITS_ID);
+        self.deadline = self.deadline_from_now();
+        loop {
+            self.make_requests()?;
+            if self.is_done() && !closing {
+                if self.options.acks == Acks::All {
+                    return Ok(());
+                }
+                // What the daemon has read is known when it closes its side.
+                closing = writer.shutdown().await.is_ok();
+                self.deadline = self.deadline_from_now();
+            }
+            let deadline = self.next_deadline();
+            self.answers.reserve(READ_BYTES);
+            tokio::select! {
+                biased;
+                signal = &mut interrupted => return Err(End::Interrupted(signal)),
+                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                    return Err(End::TimedOut);
+                },
+                read = reader.read_buf(&mut self.answers) => match read {
+                    Ok(0) if closing => return Ok(()),
+                    Ok(0) => return Err(self.lost("the daemon closed the connection")),
+                    Ok(_) => self.take_answers()?,
+                    Err(error) => return Err(self.lost(format_args!("the connection to the daemon broke: {error}"))),
+                },
+                written = writer.write(self.out.get(self.written..).unwrap_or_default()), if !self.out.is_empty() => {
+                    match written {
+                        Ok(written) => self.wrote(written),
+                        // The daemon has closed its side; what it said before can still be read.
+                        Err(_) => self.give_up_writing(),
+                    }
+                },
+                chunk = chunks.recv(), if self.wants_input() => self.take_input(chunk, &mut chunks),
+            }
+        }
+    }
+
+    /// Whether the input is over and everything is written and answered.
+    fn is_done(&self) -> bool {
+        self.limits.is_some()
+            && !self.reading
+            && (self.stopped() || self.lines.is_over())
+            && self.out.is_empty()
+            && self.sent.is_empty()
+    }
+
+    /// Whether something has failed, so that no more is sent.
+    fn stopped(&self) -> bool {
+        self.tally.failure.is_some() || self.input_end.is_some()
+    }
+
+    fn wants_input(&mut self) -> bool {
+        let Some(limits) = self.limits else { return false };
+        self.reading && self.lines.len_bytes() <= limits.max_frame_size && self.lines.first().is_none()
+    }
+
+    fn deadline_from_now(&self) -> Option<Instant> {
+        self.options.timeout.map(|timeout| Instant::now() + timeout + GRACE)
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        self.sent.values().filter_map(|sent| sent.deadline).chain(self.deadline).min()
+    }
+
+    fn lost(&self, why: impl std::fmt::Display) -> End {
+        let hint = match self.limits {
+            None => " before it said anything; are there max_connections clients already?",
+            Some(_) => "",
+        };
+        End::Lost(format!("{why}{hint}"))
+    }
+
+    /// Takes a chunk and those that wait behind it; nothing is the end of the input.
+    fn take_input(&mut self, first: Option<io::Result<Vec<u8>>>, chunks: &mut Chunks) {
+        let mut next = first;
+        loop {
+            match next {
+                Some(Ok(chunk)) => self.lines.push(&chunk),
+                Some(Err(error)) => return self.stop(End::Input(error)),
+                None => {
+                    self.reading = false;
+                    return self.lines.end();
+                }
+            }
+            if self.lines.len_bytes() >= REQUEST_BYTES_MAX {
+                return;
+            }
+            match chunks.try_recv() {
+                Ok(chunk) => next = Some(chunk),
+                Err(mpsc::error::TryRecvError::Empty) => return,
+                Err(mpsc::error::TryRecvError::Disconnected) => next = None,
+            }
+        }
+    }
+
+    /// Sends no more.
+    fn stop(&mut self, why: End) {
+        self.reading = false;
+        self.input_end.get_or_insert(why);
+    }
+
+    fn wrote(&mut self, written: usize) {
+        self.written += written;
+        if self.written == self.out.len() {
+            self.out.clear();
+            self.written = 0;
+        }
+    }
+
+    fn give_up_writing(&mut self) {
+        self.out.clear();
+        self.written = 0;
+        self.stop(End::Lost("the daemon closed the connection".to_owned()));
+    }
+
+    /// Makes requests of the lines that are there, as many as may be unanswered.
+    fn make_requests(&mut self) -> Result<(), End> {
+        let Some(limits) = self.limits else { return Ok(()) };
+        while !self.stopped() && self.sent.len() < UNANSWERED_MAX && self.out.len() < WAITING_BYTES_MAX {
+            let first_line = self.lines.number();
+            let records = self.encode_request(&limits)?;
+            if records == 0 {
+                break;
+            }
+            match self.options.acks {
+                Acks::All => {
+                    let deadline = self.deadline_from_now();
+                    self.sent.insert(self.next_id, Sent { first_line, records, deadline });
+                }
+                Acks::None => self.acknowledge(records),
+            }
+            self.next_id = self.next_id.wrapping_add(1) & i32::MAX;
+        }
+        Ok(())
+    }
+
+    /// Appends one request and returns how many records are in it; 0 if there is no line for it, or one that fits in no frame.
+    fn encode_request(&mut self, limits: &Limits) -> Result<u64, End> {
+        let Options { topic, partition, key, acks, timeout } = &self.options;
+        let (partition, acks, timeout) = (*partition, *acks, *timeout);
+        let head = ProduceHead { correlation_id: self.next_id, acks, timeout, topic, partition };
+        let unsendable = |error| End::Lost(format!("a request cannot be made: {error}"));
+        let mut request = ProduceEncoder::begin(&mut self.out, &head).map_err(unsendable)?;
+        let records_max = REQUEST_RECORDS_MAX.min(limits.max_records_per_request);
+        let key = key.as_deref();
+        let mut too_long = false;
+        while (request.count() as usize) < records_max {
+            let begun = self.lines.len_bytes();
+            let Some(value) = self.lines.first() else {
+                too_long = begun > limits.max_frame_size;
+                break;
+            };
+            let size = request.len_bytes() + RECORD_BYTES + key.map_or(0, <[u8]>::len) + value.len();
+            if size > limits.max_frame_size {
+                too_long = request.count() == 0;
+                break;
+            }
+            if size > REQUEST_BYTES_MAX && request.count() > 0 {
+                break;
+            }
+            let record = Record { timestamp: 0, stamped_here: true, key, value: Some(value), headers: &[] };
+            request.push(&record).map_err(unsendable)?;
+            self.lines.take_first();
+        }
+        let records = request.count();
+        if records > 0 {
+            request.finish().map_err(unsendable)?;
+        } else {
+            drop(request);
+            if too_long {
+                self.stop(End::LineTooLong { line: self.lines.number(), limit: limits.max_frame_size });
+            }
+        }
+        Ok(u64::from(records))
+    }
+
+    fn take_answers(&mut self) -> Result<(), End> {
+        let answers = std::mem::take(&mut self.answers);
+        let mut rest = answers.as_slice();
+        loop {
+            match next_answer(rest, ANSWER_BYTES_MAX) {
+                Decoded::NeedMore { .. } => break,
+                Decoded::Frame { frame, len } => {
+                    self.take_answer(&frame)?;
+                    rest = rest.get(len..).unwrap_or_default();
+                }
+                Decoded::Malformed(malformed) => {
+                    return Err(End::Lost(match self.limits {
+                        None => {
+                            "what came is no answer of forebay's: is it the socket of a stream listener?".to_owned()
+                        }
+                        Some(_) => format!("what came is no answer of forebay's: {malformed}"),
+                    }));
+                }
+            }
+        }
+        self.answers = rest.to_vec();
+        Ok(())
+    }
+
+    fn take_answer(&mut self, answer: &Answer<'_>) -> Result<(), End> {
+        if let (None, AnswerBody::Versions { max_frame_size, max_records_per_request, .. }) =
+            (self.limits, &answer.body)
+        {
+            let limit = |limit: i32| usize::try_from(limit).unwrap_or_default();
+            let (max_frame_size, max_records) = (limit(*max_frame_size), limit(*max_records_per_request));
+            self.limits = Some(Limits { max_frame_size, max_records_per_request: max_records.max(1) });
+            self.deadline = None;
+            return Ok(());
+        }
+        let Some(sent) = self.sent.remove(&answer.correlation_id) else {
+            return Err(End::Lost(stray(answer)));
+        };
+        match answer.body {
+            AnswerBody::Empty => {
+                let results = (0..sent.records).map(|_| answer.error_code);
+                self.settle(&sent, answer, results);
+            }
+            AnswerBody::Produce(results) if results.iter().len() as u64 == sent.records => {
+                self.settle(&sent, answer, error_codes(results));
+            }
+            _ => {
+                self.tally.unknown += sent.records;
+                return Err(End::Lost("an answer does not fit its request".to_owned()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts what became of the records of a request.
+    fn settle(&mut self, sent: &Sent, answer: &Answer<'_>, results: impl Iterator<Item = i16>) {
+        let mut acknowledged = 0;
+        let mut failure: Option<(u64, i16)> = None;
+        for (line, code) in (sent.first_line..).zip(results) {
+            match code {
+                codes::NONE => acknowledged += 1,
+                codes::REQUEST_TIMED_OUT => self.tally.unsettled += 1,
+                codes::UNKNOWN_SERVER_ERROR => self.tally.unknown += 1,
+                _ => self.tally.refused += 1,
+            }
+            // The message speaks of a record with the answer's own code.
+            let explained = failure.is_some_and(|(_, code)| code == answer.error_code);
+            if code != codes::NONE && (failure.is_none() || (code == answer.error_code && !explained)) {
+                failure = Some((line, code));
+            }
+        }
+        self.acknowledge(acknowledged);
+        if let Some((line, code)) = failure {
+            let message = answer.message.filter(|_| code == answer.error_code).map(str::to_owned);
+            self.tally.failure.get_or_insert(RecordFailure { line, code, message });
+            self.reading = false;
+        }
+    }
+
+    fn acknowledge(&mut self, records: u64) {
+        self.tally.acknowledged += records;
+        (self.progress)(self.tally.acknowledged);
+    }
+}
+
+fn error_codes(results: RecordResults<'_>) -> impl Iterator<Item = i16> {
+    results.iter().map(|result| result.error_code)
+}
+
+/// An answer to no request is the daemon's last word, or not forebay's at all.
+fn stray(answer: &Answer<'_>) -> String {
+    let code = answer.error_code;
+    match answer.message {
+        _ if code == codes::NONE => "an answer came to no request".to_owned(),
+        None => format!("the daemon ends the connection: {} ({code})", codes::name(code)),
+        Some(message) => format!("the daemon ends the connection: {} ({code}): {message}", codes::name(code)),
+    }
+}
