@@ -33,9 +33,16 @@ impl Server {
         let exchange = tokio::task::spawn_blocking(move || {
             let mut stream = std::os::unix::net::UnixStream::connect(path).unwrap();
             stream.write_all(request.as_bytes()).unwrap();
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).unwrap();
-            answer
+            let (mut answer, mut chunk) = (Vec::new(), [0; 4096]);
+            loop {
+                match stream.read(&mut chunk) {
+                    Ok(0) => return String::from_utf8(answer).unwrap(),
+                    Ok(read) => answer.extend_from_slice(&chunk[..read]),
+                    // The server closed with bytes of ours unread. What it said before can still be read.
+                    Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {}
+                    Err(error) => panic!("{error}"),
+                }
+            }
         });
         exchange.await.unwrap()
     }

@@ -100,8 +100,8 @@ impl Receiver {
             }
         }
         self.context.counters.bytes_read.add(bytes as u64);
-        let taken = self.outlet.flush(arrived);
-        if taken > 0 && !self.context.router.budget().has_room() {
+        let waiting = self.outlet.flush(arrived);
+        if waiting > 0 && !self.context.router.budget().has_room() {
             self.must_wait = true;
         }
     }

@@ -1,5 +1,6 @@
 use std::future;
 use std::io::{Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream as StdStream;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -56,9 +57,9 @@ fn serve(
 ) -> Vec<Seen> {
     let (mut buffer, mut seen, mut requests) = (Vec::new(), Vec::new(), 0);
     let mut chunk = vec![0; 64 * 1024];
+    let mut goes_on = true;
     loop {
         let mut out = Vec::new();
-        let mut goes_on = true;
         let mut at = 0;
         while let Decoded::Frame { frame, len } = next_request(&buffer[at..], &limits) {
             match frame {
@@ -78,8 +79,12 @@ fn serve(
         }
         buffer.drain(..at);
         let written = stream.write_all(&out);
+        if !goes_on {
+            // Read to its end, or the client would be told of a reset instead.
+            stream.shutdown(Shutdown::Write).unwrap();
+        }
         let read = stream.read(&mut chunk).unwrap_or_default();
-        if !goes_on || written.is_err() || read == 0 {
+        if written.is_err() || read == 0 {
             return seen;
         }
         buffer.extend_from_slice(&chunk[..read]);
