@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::env;
 use std::fs;
 use std::io::{Read, Write};
@@ -11,10 +12,13 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use support::balance::{Ending, check_read};
 use support::client::{Client, Outgoing, Produce, ProduceAnswer, RecordAnswer, TopicAnswer, dory_frame, frame};
 use support::daemon::{Daemon, DaemonFiles};
+use support::kcat::ReadRecord;
 use support::process::{Process, run, stdin_of};
 use support::watch::poll;
+use support::writer::{Account, By, Way, Writer};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -182,4 +186,88 @@ fn the_client_asks_for_topics_and_versions_as_documented() {
 fn dorys_messages_are_as_long_as_dory_says() {
     assert_eq!(dory_frame(None, "topic", 1, b"key", b"value").len(), 28 + 5 + 3 + 5);
     assert_eq!(dory_frame(Some(7), "topic", 1, b"key", b"value").len(), 32 + 5 + 3 + 5);
+}
+
+/// A client that wrote four records by key to one partition, all answered, and what a reader found; then `change`.
+fn balance_of(ending: Ending, change: impl FnOnce(&mut Account, &mut Vec<ReadRecord>)) -> u64 {
+    let writer = Writer { by: By::Key, ..Writer::new(3, "t", 1) };
+    let answers = (0..4).map(|n| (n, RecordAnswer { error_code: 0, partition: 0, offset: n.into() })).collect();
+    let read = |number: u32| {
+        let Outgoing { timestamp, key, value, headers } = writer.record(number);
+        ReadRecord { partition: 0, offset: number.into(), timestamp: timestamp.unwrap_or(5), key, value, headers }
+    };
+    let mut records = (0..4).map(read).collect();
+    let mut account = Account { writer, sent: 4, answers };
+    change(&mut account, &mut records);
+    check_read(&BTreeMap::from([("t".to_owned(), records)]), &[account], ending)
+}
+
+#[test]
+fn a_balance_that_holds_is_accepted() {
+    assert_eq!(balance_of(Ending::Settled, |_, _| {}), 4);
+    // Proven to be there, and not where.
+    let unplaced = |account: &mut Account, _: &mut Vec<ReadRecord>| account.answers.get_mut(&1).unwrap().offset = -1;
+    assert_eq!(balance_of(Ending::Settled, unplaced), 4);
+    let unanswered = |account: &mut Account, records: &mut Vec<ReadRecord>| {
+        account.answers.remove(&3);
+        records.pop();
+    };
+    assert_eq!(balance_of(Ending::Cut, unanswered), 3);
+}
+
+#[test]
+#[should_panic(expected = "client 3 record 2 is lost")]
+fn a_balance_sees_a_lost_record() {
+    balance_of(Ending::Cut, |_, records| drop(records.remove(2)));
+}
+
+#[test]
+#[should_panic(expected = "client 3 record 3 is lost")]
+fn a_balance_sees_a_lost_record_that_nobody_was_told_of() {
+    balance_of(Ending::Settled, |account, records| {
+        account.writer.way = Way::None;
+        account.answers.clear();
+        records.pop();
+    });
+}
+
+#[test]
+#[should_panic(expected = "client 3 record 1: twice, first at (0, 1)")]
+fn a_balance_sees_a_doubled_record() {
+    balance_of(Ending::Cut, |_, records| records.push(ReadRecord { offset: 4, ..records[1].clone() }));
+}
+
+#[test]
+#[should_panic(expected = "client 3 record 1: behind its record Some(2)")]
+fn a_balance_sees_records_out_of_order() {
+    balance_of(Ending::Cut, |_, records| {
+        let value = records[1].value.clone();
+        records[1].value = std::mem::replace(&mut records[2].value, value);
+    });
+}
+
+#[test]
+#[should_panic(expected = "client 3 record 3 is at (0, 9), and was said to be at")]
+fn a_balance_sees_a_wrong_answer() {
+    balance_of(Ending::Settled, |_, records| records[3].offset = 9);
+}
+
+#[test]
+#[should_panic(expected = "client 3 record 0: changed")]
+fn a_balance_sees_a_changed_byte() {
+    balance_of(Ending::Settled, |_, records| records[0].value.as_mut().unwrap().push(b'!'));
+}
+
+#[test]
+#[should_panic(expected = "nobody sent")]
+fn a_balance_sees_what_nobody_sent() {
+    balance_of(Ending::Settled, |_, records| records[0].value = Some(b"stray".to_vec()));
+}
+
+#[test]
+#[should_panic(expected = "client 3 record 2 was not answered")]
+fn a_balance_sees_an_answer_that_never_came() {
+    balance_of(Ending::Settled, |account, _| {
+        account.answers.remove(&2);
+    });
 }

@@ -13,7 +13,6 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{LazyLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -111,12 +110,6 @@ pub fn exclusive() -> Option<Exclusive> {
     }
 }
 
-/// A topic's name that no other test has.
-pub fn unique(name: &str) -> String {
-    static LAST: AtomicU32 = AtomicU32::new(0);
-    format!("{name}-{}", LAST.fetch_add(1, Ordering::Relaxed))
-}
-
 impl Cluster {
     fn start() -> Result<Cluster, String> {
         let jars = jars()?;
@@ -153,7 +146,7 @@ impl Cluster {
     }
 
     /// Starts all nodes that are down and waits until all replicas are in sync.
-    fn restore(&mut self) {
+    pub fn restore(&mut self) {
         let down: Vec<i32> = self.nodes.iter().filter(|node| node.process.is_none()).map(|node| node.id).collect();
         if down.is_empty() {
             return;
@@ -250,7 +243,8 @@ impl Cluster {
         known.into_iter().find(|found| found.partition_index == partition)
     }
 
-    fn wait_in_sync(&self) {
+    /// Waits until all replicas are in sync and the live nodes know each other.
+    pub fn wait_in_sync(&self) {
         let live = self.live_ports().count();
         let in_sync = poll(SETTLE_TIMEOUT, || {
             let partitions = admin::all_partitions(self.any_port()).ok()?;

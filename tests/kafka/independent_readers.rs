@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use crate::cluster::{self, unique};
+use crate::cluster;
+use crate::support::cluster::unique;
 use crate::support::kcat::{self, ReadRecord};
 use crate::support::process::{Process, run, stdin_of};
 

@@ -7,8 +7,10 @@
 mod support;
 
 mod admin;
+mod any_cluster;
 mod cluster;
 mod console_consumer;
 mod jars;
 
+mod deliver;
 mod independent_readers;

@@ -32,6 +32,25 @@ pub struct Daemon {
     files: DaemonFiles,
 }
 
+/// What a test wants otherwise than by default, each as TOML for one part of the configuration.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Extra<'a> {
+    /// Keys of `[kafka]`.
+    pub kafka: &'a str,
+    /// Keys of the stream listener.
+    pub stream: &'a str,
+    /// Keys of the datagram listener.
+    pub datagram: &'a str,
+    /// Further sections.
+    pub rest: &'a str,
+}
+
+impl<'a> From<&'a str> for Extra<'a> {
+    fn from(rest: &'a str) -> Self {
+        Extra { rest, ..Extra::default() }
+    }
+}
+
 /// Where a daemon's files are. Survives the daemon, so that another can be started on the same files.
 #[derive(Debug)]
 pub struct DaemonFiles {
@@ -40,21 +59,22 @@ pub struct DaemonFiles {
 
 impl DaemonFiles {
     /// A new directory with a configuration: `bootstrap` as Kafka's addresses, a stream and a datagram listener, the
-    /// admin socket, and then `extra`, which is TOML for what the test wants to be otherwise.
-    pub fn new(bootstrap: &str, extra: &str) -> DaemonFiles {
+    /// admin socket, and `extra`.
+    pub fn new<'a>(bootstrap: &str, extra: impl Into<Extra<'a>>) -> DaemonFiles {
         let files = DaemonFiles { directory: TempDir::with_prefix("forebay-").expect("a temporary directory") };
         files.configure(bootstrap, extra);
         files
     }
 
     /// Writes the configuration anew.
-    pub fn configure(&self, bootstrap: &str, extra: &str) {
+    pub fn configure<'a>(&self, bootstrap: &str, extra: impl Into<Extra<'a>>) {
+        let Extra { kafka, stream, datagram, rest } = extra.into();
         let servers: Vec<&str> = bootstrap.split(',').collect();
         let config = format!(
-            "[kafka]\nbootstrap_servers = {servers:?}\n\n\
-             [[listeners]]\ntype = \"stream\"\npath = {:?}\n\n\
-             [[listeners]]\ntype = \"datagram\"\npath = {:?}\n\n\
-             [admin]\npath = {:?}\n\n{extra}\n",
+            "[kafka]\nbootstrap_servers = {servers:?}\n{kafka}\n\n\
+             [[listeners]]\ntype = \"stream\"\npath = {:?}\n{stream}\n\n\
+             [[listeners]]\ntype = \"datagram\"\npath = {:?}\n{datagram}\n\n\
+             [admin]\npath = {:?}\n\n{rest}\n",
             self.stream_socket(),
             self.datagram_socket(),
             self.admin_socket(),
@@ -96,7 +116,7 @@ pub fn forebay() -> Command {
 impl Daemon {
     /// Starts a daemon on new files and waits until it is ready.
     #[track_caller]
-    pub fn start(bootstrap: &str, extra: &str) -> Daemon {
+    pub fn start<'a>(bootstrap: &str, extra: impl Into<Extra<'a>>) -> Daemon {
         Daemon::start_on(DaemonFiles::new(bootstrap, extra))
     }
 

@@ -18,6 +18,9 @@ use nix::unistd::Pid;
 
 use super::watch::Watch;
 
+/// How much of what a child has said is shown when the test fails.
+const LAST_WORDS_BYTES: usize = 16 << 10;
+
 /// What a child has said so far.
 #[derive(Debug, Default)]
 pub struct Output {
@@ -148,6 +151,11 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        if thread::panicking() {
+            let said = self.stderr();
+            let tail = said.len().saturating_sub(LAST_WORDS_BYTES);
+            eprintln!("{} said at last:\n{}", self.name, said.get(tail..).unwrap_or(&said));
+        }
         // The shell has not been waited for, so the group's number is still its own. Errors are left alone: a panic here
         // would hide the one that the test failed with.
         let _ = killpg(Pid::from_raw(self.leash.id().cast_signed()), Signal::SIGKILL);

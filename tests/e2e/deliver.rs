@@ -1,0 +1,99 @@
+//! The scenarios that must hold on any cluster, on devbroker.
+
+use forebay::devbroker::Settings;
+use forebay::wire::api::ApiKey;
+
+use crate::dev_kafka::DevKafka;
+use crate::support::cluster::{Cluster, new_topic};
+use crate::support::daemon::Daemon;
+use crate::support::scenario::{self, Going};
+use crate::support::writer::Writer;
+use crate::support::{balance, kcat, load};
+
+/// Where the attributes of a record batch stand; their lowest three bits are the codec.
+const ATTRIBUTES_AT: usize = 21;
+const ZSTD: u16 = 4;
+
+#[test]
+fn many_clients_write_in_every_way_to_many_partitions() {
+    scenario::many_clients_and_partitions(&DevKafka::start(3), 400);
+}
+
+#[test]
+fn leaders_move_under_load() {
+    scenario::leaders_move_under_load(&DevKafka::start(3), 10);
+}
+
+#[test]
+fn brokers_stop_and_start_under_load() {
+    let mut cluster = DevKafka::start(3);
+    scenario::brokers_restart_under_load(&mut cluster, Going::Killed, &[1, 2, 3, 1]);
+}
+
+#[test]
+fn brokers_come_back_at_another_address_under_load() {
+    let mut cluster = DevKafka::start_nomads(3);
+    scenario::brokers_restart_under_load(&mut cluster, Going::Killed, &[3, 2, 1, 3]);
+}
+
+#[test]
+fn the_leader_of_a_partition_dies_twice_under_load() {
+    scenario::leader_killed_twice_under_load(&mut DevKafka::start(3));
+}
+
+#[test]
+fn records_of_an_unknown_topic_are_held_until_it_is_known() {
+    scenario::unknown_topic_is_known_later(&DevKafka::start(3));
+}
+
+#[test]
+fn records_of_a_topic_that_never_comes_are_refused_and_disturb_nobody() {
+    scenario::unknown_topic_never_comes(&DevKafka::start(3));
+}
+
+#[test]
+fn a_topic_is_created_by_its_first_record_where_the_broker_allows_it() {
+    let settings = Settings { brokers: 3, auto_create_topics: true, ..Settings::default() };
+    scenario::topic_created_by_first_record(&DevKafka::start_as(settings));
+}
+
+#[test]
+fn kafka_may_come_after_the_daemon() {
+    scenario::kafka_away_at_start(&mut DevKafka::start(3));
+}
+
+#[test]
+fn batches_are_compressed_where_the_topic_says_so() {
+    let cluster = DevKafka::start(3);
+    let topic = scenario::zstd(&cluster);
+    for partition in 0..3 {
+        for batch in cluster.batches(&topic, partition).expect("the partition exists") {
+            let attributes = u16::from_be_bytes([batch.bytes[ATTRIBUTES_AT], batch.bytes[ATTRIBUTES_AT + 1]]);
+            assert_eq!(attributes & 7, ZSTD);
+        }
+    }
+}
+
+#[test]
+fn kcat_reads_every_byte_as_it_was_sent() {
+    let cluster = DevKafka::start(3);
+    let daemon = Daemon::start(&cluster.bootstrap(), "");
+    let (topic, expected) = scenario::delicate_records(&cluster, &daemon);
+    assert_eq!(cluster.read(&topic), expected);
+    if kcat::is_installed_or_say("reading back with kcat") {
+        assert_eq!(kcat::consume(&cluster.bootstrap(), &topic), expected);
+    }
+}
+
+#[test]
+fn older_and_newer_brokers_are_spoken_to_in_their_own_versions() {
+    for versions in [0..=3, 0..=7, 0..=9, 0..=12, 13..=13] {
+        let cluster = DevKafka::start(3);
+        cluster.limit_versions(ApiKey::Produce, versions);
+        let daemon = Daemon::start(&cluster.bootstrap(), "");
+        let topic = new_topic(&cluster, "versions", 6);
+        let writers = scenario::mixed_writers(&topic, 6).into_iter();
+        let writers = writers.map(|writer| Writer { records: Some(60), ..writer });
+        balance::check(&cluster, &daemon, &load::run(&daemon, writers.collect()));
+    }
+}

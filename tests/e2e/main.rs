@@ -1,0 +1,17 @@
+//! End to end: the real daemon as a process, its real sockets, and a cluster of devbrokers in the test's own process, which
+//! can be told to fail in every way that matters. Runs everywhere; `tests/kafka` runs what it can of this on real Kafka.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod dev_kafka;
+
+mod deliver;
+mod doubt;
+mod faults;
+mod malformed;
+mod memory;
+mod programs;
+mod refusals;
+mod sockets;
+mod stop;
