@@ -98,7 +98,7 @@ async fn settled(running: &Running) -> Balance {
             if balance.held == 0 {
                 return balance;
             }
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::task::yield_now().await;
         }
     };
     let Ok(balance) = tokio::time::timeout(Duration::from_secs(60), waiting).await else {
