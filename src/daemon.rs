@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, interval, sleep_until};
+use tokio::time::{Instant, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
@@ -195,6 +195,7 @@ impl Parts {
     async fn stop(mut self, drain_timeout: Duration, signals: &mut Signals) -> Result<(), Failure> {
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         self.closing.cancel();
+        self.connections.close();
         self.senders.drain();
         let drained = tokio::select! {
             drained = self.drained(Instant::now() + drain_timeout) => drained,
@@ -203,15 +204,13 @@ impl Parts {
                 false
             }
         };
-        let left = if drained { 0 } else { self.report_what_is_left() };
         self.stop.cancel();
         while self.core.join_next().await.is_some() {}
+        // No task delivers any more, so these figures are final.
+        let left = if drained { 0 } else { self.report_what_is_left() };
         self.ledger.drop_records(DropReason::Stopped, left);
-        // What was not delivered is let go here, and those who wait for it are told.
-        drop(self.senders);
-        drop(self.topics);
-        self.connections.close();
-        let _ = tokio::time::timeout(LAST_ANSWERS, self.connections.wait()).await;
+        // Those who wait for what was not delivered are told.
+        let _ = timeout(LAST_ANSWERS, self.connections.wait()).await;
         let balance = self.ledger.balance();
         info!(
             accepted = balance.accepted,
@@ -223,16 +222,21 @@ impl Parts {
         if left > 0 { Err(Failure::NotDelivered { records: left }) } else { Ok(()) }
     }
 
-    /// Waits until nothing is held. False if `deadline` comes first.
+    /// Waits until nothing is held and the clients have their answers. False if `deadline` comes first.
     async fn drained(&self, deadline: Instant) -> bool {
         let mut look = interval(DRAIN_LOOK);
         loop {
             if self.ledger.balance().held == 0 {
-                return true;
+                // A connection that was reading when it was told not to may have taken more: only when all have ended is what is
+                // held final. One whose client does not take its answers does not hold up the stop.
+                let _ = timeout(LAST_ANSWERS, self.connections.wait()).await;
+                if self.ledger.balance().held == 0 {
+                    return true;
+                }
             }
             tokio::select! {
                 _ = look.tick() => {}
-                () = sleep_until(deadline) => return self.ledger.balance().held == 0,
+                () = sleep_until(deadline) => return false,
             }
         }
     }
