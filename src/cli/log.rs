@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal};
 
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// How a line of the log looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -38,10 +39,32 @@ pub(super) fn parse_filter(text: &str) -> Result<EnvFilter, String> {
     EnvFilter::builder().parse(text).map_err(|error| error.to_string())
 }
 
-/// The same text, once it has proven to be a filter.
+/// The same text, once it has proven to be a filter. A lone word must be a level: tracing-subscriber would take a misspelt one for
+/// the name of a module, and log nothing else.
 ///
 /// # Errors
 /// Says what is wrong with it.
 pub(super) fn check_filter(text: &str) -> Result<String, String> {
+    let lone_words = text.split(',').map(str::trim).filter(|part| !part.contains(['=', ':', '[', ']', '{', '}']));
+    for word in lone_words {
+        if word.parse::<LevelFilter>().is_err() {
+            return Err(format!("{word:?} is no level: say off, error, warn, info, debug, trace, or MODULE=LEVEL"));
+        }
+    }
     parse_filter(text).map(|_| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_and_modules_are_a_filter_and_misspelt_levels_are_none() {
+        for filter in ["info", "WARN", "off", "info,forebay::broker=debug", "forebay::route", "warn,forebay=trace"] {
+            assert_eq!(check_filter(filter).as_deref(), Ok(filter));
+        }
+        for wrong in ["loud", "inof,forebay=debug", "forebay=loud", "a=b=c"] {
+            assert!(check_filter(wrong).is_err(), "{wrong}");
+        }
+    }
 }

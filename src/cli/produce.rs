@@ -9,6 +9,7 @@
 //! The reader is a thread because reading a terminal or a pipe cannot be given up; it ends with the process. Everything else
 //! happens on one task.
 
+mod account;
 mod exchange;
 mod lines;
 mod report;

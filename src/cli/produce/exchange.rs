@@ -6,7 +6,6 @@
 //! Invariants: at most [`UNANSWERED_MAX`] requests are unanswered and about [`WAITING_BYTES_MAX`] bytes wait to be written; input is
 //! read only when all whole lines of what was read are in requests. Answers are always read: a daemon that cannot write does not read.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::pin::pin;
@@ -17,15 +16,15 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
+use super::account::{Account, Sent};
 use super::lines::Lines;
-use super::report::{End, RecordFailure, Tally};
+use super::report::{End, Tally};
 use crate::cli::signals::Interrupted;
-use crate::ingest::frame::answer::{Answer, AnswerBody, RecordResults, next_answer};
+use crate::ingest::frame::answer::{Answer, AnswerBody, next_answer};
 use crate::ingest::frame::produce::{Acks, ProduceEncoder, ProduceHead};
 use crate::ingest::frame::query::encode_versions_request;
 use crate::ingest::frame::{Decoded, Limits};
 use crate::record::Record;
-use crate::wire::codes;
 
 /// Requests that may be unanswered.
 pub(super) const UNANSWERED_MAX: usize = 64;
@@ -61,33 +60,22 @@ pub(super) struct Options {
     pub(super) timeout: Option<Duration>,
 }
 
-/// A request without its answer.
-#[derive(Debug)]
-struct Sent {
-    first_line: u64,
-    records: u64,
-    deadline: Option<Instant>,
-}
-
 /// The state of one run of `produce`.
 #[derive(Debug)]
 pub(super) struct Exchange<P> {
     options: Options,
-    /// Called with the count of what is done.
-    progress: P,
     /// Known once the daemon has told them.
     limits: Option<Limits>,
     lines: Lines,
-    /// Whether more input is wanted and may come.
-    reading: bool,
+    /// Whether all of the input has been read.
+    input_over: bool,
     /// What is to be written, and how much of it is.
     out: Vec<u8>,
     written: usize,
     /// The beginning of an answer.
     answers: Vec<u8>,
-    sent: BTreeMap<i32, Sent>,
+    account: Account<P>,
     next_id: i32,
-    tally: Tally,
     /// Why the input ended too early.
     input_end: Option<End>,
     /// When to give up waiting for something that belongs to no request: the limits, or the daemon's end of the connection.
@@ -98,19 +86,17 @@ type Chunks = mpsc::Receiver<io::Result<Vec<u8>>>;
 
 impl<P: Fn(u64)> Exchange<P> {
     pub(super) fn new(options: Options, progress: P) -> Self {
-        let unanswered = options.acks == Acks::None;
+        let account = Account::new(options.acks == Acks::None, progress);
         Exchange {
             options,
-            progress,
+            account,
             limits: None,
             lines: Lines::default(),
-            reading: true,
+            input_over: false,
             out: Vec::new(),
             written: 0,
             answers: Vec::new(),
-            sent: BTreeMap::new(),
             next_id: 0,
-            tally: Tally { unanswered, ..Tally::default() },
             input_end: None,
             deadline: None,
         }
@@ -127,11 +113,9 @@ impl<P: Fn(u64)> Exchange<P> {
             Ok(()) => self.input_end.take().unwrap_or(End::Complete),
             Err(end) => end,
         };
-        self.tally.unknown += self.sent.values().map(|sent| sent.records).sum::<u64>();
-        if self.tally.failure.is_some() || !matches!(end, End::Complete) {
-            self.tally.unsent_from = (!self.lines.is_over()).then(|| self.lines.number());
-        }
-        (self.tally, end)
+        let failed = self.account.has_failed() || !matches!(end, End::Complete);
+        let unsent_from = (failed && !self.lines.is_over()).then(|| self.lines.number());
+        (self.account.close(unsent_from), end)
     }
 
     async fn exchange(
@@ -184,20 +168,22 @@ impl<P: Fn(u64)> Exchange<P> {
     /// Whether the input is over and everything is written and answered.
     fn is_done(&self) -> bool {
         self.limits.is_some()
-            && !self.reading
             && (self.stopped() || self.lines.is_over())
             && self.out.is_empty()
-            && self.sent.is_empty()
+            && self.account.unanswered() == 0
     }
 
     /// Whether something has failed, so that no more is sent.
     fn stopped(&self) -> bool {
-        self.tally.failure.is_some() || self.input_end.is_some()
+        self.account.has_failed() || self.input_end.is_some()
     }
 
     fn wants_input(&mut self) -> bool {
         let Some(limits) = self.limits else { return false };
-        self.reading && self.lines.len_bytes() <= limits.max_frame_size && self.lines.first().is_none()
+        !self.input_over
+            && !self.stopped()
+            && self.lines.len_bytes() <= limits.max_frame_size
+            && self.lines.first().is_none()
     }
 
     fn deadline_from_now(&self) -> Option<Instant> {
@@ -205,7 +191,7 @@ impl<P: Fn(u64)> Exchange<P> {
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        self.sent.values().filter_map(|sent| sent.deadline).chain(self.deadline).min()
+        self.account.deadline().into_iter().chain(self.deadline).min()
     }
 
     fn lost(&self, why: impl std::fmt::Display) -> End {
@@ -224,7 +210,7 @@ impl<P: Fn(u64)> Exchange<P> {
                 Some(Ok(chunk)) => self.lines.push(&chunk),
                 Some(Err(error)) => return self.stop(End::Input(error)),
                 None => {
-                    self.reading = false;
+                    self.input_over = true;
                     return self.lines.end();
                 }
             }
@@ -241,7 +227,6 @@ impl<P: Fn(u64)> Exchange<P> {
 
     /// Sends no more.
     fn stop(&mut self, why: End) {
-        self.reading = false;
         self.input_end.get_or_insert(why);
     }
 
@@ -262,7 +247,7 @@ impl<P: Fn(u64)> Exchange<P> {
     /// Makes requests of the lines that are there, as many as may be unanswered.
     fn make_requests(&mut self) -> Result<(), End> {
         let Some(limits) = self.limits else { return Ok(()) };
-        while !self.stopped() && self.sent.len() < UNANSWERED_MAX && self.out.len() < WAITING_BYTES_MAX {
+        while !self.stopped() && self.account.unanswered() < UNANSWERED_MAX && self.out.len() < WAITING_BYTES_MAX {
             let first_line = self.lines.number();
             let records = self.encode_request(&limits)?;
             if records == 0 {
@@ -271,9 +256,9 @@ impl<P: Fn(u64)> Exchange<P> {
             match self.options.acks {
                 Acks::All => {
                     let deadline = self.deadline_from_now();
-                    self.sent.insert(self.next_id, Sent { first_line, records, deadline });
+                    self.account.add(self.next_id, Sent { first_line, records, deadline });
                 }
-                Acks::None => self.acknowledge(records),
+                Acks::None => self.account.acknowledge(records),
             }
             self.next_id = self.next_id.wrapping_add(1) & i32::MAX;
         }
@@ -354,66 +339,6 @@ impl<P: Fn(u64)> Exchange<P> {
             self.deadline = None;
             return Ok(());
         }
-        let Some(sent) = self.sent.remove(&answer.correlation_id) else {
-            return Err(End::Lost(stray(answer)));
-        };
-        match answer.body {
-            AnswerBody::Empty => {
-                let results = (0..sent.records).map(|_| answer.error_code);
-                self.settle(&sent, answer, results);
-            }
-            AnswerBody::Produce(results) if results.iter().len() as u64 == sent.records => {
-                self.settle(&sent, answer, error_codes(results));
-            }
-            _ => {
-                self.tally.unknown += sent.records;
-                return Err(End::Lost("an answer does not fit its request".to_owned()));
-            }
-        }
-        Ok(())
-    }
-
-    /// Counts what became of the records of a request.
-    fn settle(&mut self, sent: &Sent, answer: &Answer<'_>, results: impl Iterator<Item = i16>) {
-        let mut acknowledged = 0;
-        let mut failure: Option<(u64, i16)> = None;
-        for (line, code) in (sent.first_line..).zip(results) {
-            match code {
-                codes::NONE => acknowledged += 1,
-                codes::REQUEST_TIMED_OUT => self.tally.unsettled += 1,
-                codes::UNKNOWN_SERVER_ERROR => self.tally.unknown += 1,
-                _ => self.tally.refused += 1,
-            }
-            // The message speaks of a record with the answer's own code.
-            let explained = failure.is_some_and(|(_, code)| code == answer.error_code);
-            if code != codes::NONE && (failure.is_none() || (code == answer.error_code && !explained)) {
-                failure = Some((line, code));
-            }
-        }
-        self.acknowledge(acknowledged);
-        if let Some((line, code)) = failure {
-            let message = answer.message.filter(|_| code == answer.error_code).map(str::to_owned);
-            self.tally.failure.get_or_insert(RecordFailure { line, code, message });
-            self.reading = false;
-        }
-    }
-
-    fn acknowledge(&mut self, records: u64) {
-        self.tally.acknowledged += records;
-        (self.progress)(self.tally.acknowledged);
-    }
-}
-
-fn error_codes(results: RecordResults<'_>) -> impl Iterator<Item = i16> {
-    results.iter().map(|result| result.error_code)
-}
-
-/// An answer to no request is the daemon's last word, or not forebay's at all.
-fn stray(answer: &Answer<'_>) -> String {
-    let code = answer.error_code;
-    match answer.message {
-        _ if code == codes::NONE => "an answer came to no request".to_owned(),
-        None => format!("the daemon ends the connection: {} ({code})", codes::name(code)),
-        Some(message) => format!("the daemon ends the connection: {} ({code}): {message}", codes::name(code)),
+        self.account.take(answer)
     }
 }

@@ -1,0 +1,132 @@
+//! What was sent, and what the answers say became of it. Pure.
+
+use std::collections::BTreeMap;
+
+use tokio::time::Instant;
+
+use super::report::{End, RecordFailure, Tally};
+use crate::ingest::frame::answer::{Answer, AnswerBody, RecordResults};
+use crate::wire::codes;
+
+/// A request without its answer.
+#[derive(Debug)]
+pub(super) struct Sent {
+    /// The line of its first record, from 1.
+    pub(super) first_line: u64,
+    /// How many.
+    pub(super) records: u64,
+    /// When to give up waiting for it; `None`: never.
+    pub(super) deadline: Option<Instant>,
+}
+
+/// The requests without an answer, and the tally of those with one.
+#[derive(Debug)]
+pub(super) struct Account<P> {
+    sent: BTreeMap<i32, Sent>,
+    tally: Tally,
+    /// Called with the count of what is acknowledged.
+    progress: P,
+}
+
+impl<P: Fn(u64)> Account<P> {
+    /// `unacknowledged`: nothing will be answered.
+    pub(super) fn new(unacknowledged: bool, progress: P) -> Self {
+        let tally = Tally { unanswered: unacknowledged, ..Tally::default() };
+        Account { sent: BTreeMap::new(), tally, progress }
+    }
+
+    /// A request goes out that will be answered under this id.
+    pub(super) fn add(&mut self, correlation_id: i32, sent: Sent) {
+        self.sent.insert(correlation_id, sent);
+    }
+
+    /// Requests without an answer.
+    pub(super) fn unanswered(&self) -> usize {
+        self.sent.len()
+    }
+
+    /// When to give up waiting for the next of them.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.sent.values().filter_map(|sent| sent.deadline).min()
+    }
+
+    /// Whether a record did not get what was asked for.
+    pub(super) fn has_failed(&self) -> bool {
+        self.tally.failure.is_some()
+    }
+
+    /// Of what has no answer now, nothing will be known.
+    pub(super) fn close(mut self, unsent_from: Option<u64>) -> Tally {
+        self.tally.unknown += self.sent.values().map(|sent| sent.records).sum::<u64>();
+        self.tally.unsent_from = unsent_from;
+        self.tally
+    }
+
+    /// Counts records that have what was asked for.
+    pub(super) fn acknowledge(&mut self, records: u64) {
+        self.tally.acknowledged += records;
+        (self.progress)(self.tally.acknowledged);
+    }
+
+    /// Counts what an answer says.
+    ///
+    /// # Errors
+    /// If the answer shows that the connection is of no more use.
+    pub(super) fn take(&mut self, answer: &Answer<'_>) -> Result<(), End> {
+        let Some(sent) = self.sent.remove(&answer.correlation_id) else {
+            return Err(End::Lost(stray(answer)));
+        };
+        match answer.body {
+            AnswerBody::Empty => {
+                let results = (0..sent.records).map(|_| answer.error_code);
+                self.settle(&sent, answer, results);
+            }
+            AnswerBody::Produce(results) if results.iter().len() as u64 == sent.records => {
+                self.settle(&sent, answer, error_codes(results));
+            }
+            _ => {
+                self.tally.unknown += sent.records;
+                return Err(End::Lost("an answer does not fit its request".to_owned()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts what became of the records of a request.
+    fn settle(&mut self, sent: &Sent, answer: &Answer<'_>, results: impl Iterator<Item = i16>) {
+        let mut acknowledged = 0;
+        let mut failure: Option<(u64, i16)> = None;
+        for (line, code) in (sent.first_line..).zip(results) {
+            match code {
+                codes::NONE => acknowledged += 1,
+                codes::REQUEST_TIMED_OUT => self.tally.unsettled += 1,
+                codes::UNKNOWN_SERVER_ERROR => self.tally.unknown += 1,
+                _ => self.tally.refused += 1,
+            }
+            // The message speaks of a record with the answer's own code.
+            let explained = failure.is_some_and(|(_, code)| code == answer.error_code);
+            if code != codes::NONE && (failure.is_none() || (code == answer.error_code && !explained)) {
+                failure = Some((line, code));
+            }
+        }
+        self.acknowledge(acknowledged);
+        if let Some((line, code)) = failure {
+            let message = answer.message.filter(|_| code == answer.error_code).map(str::to_owned);
+            self.tally.failure.get_or_insert(RecordFailure { line, code, message });
+        }
+    }
+}
+
+fn error_codes(results: RecordResults<'_>) -> impl Iterator<Item = i16> {
+    results.iter().map(|result| result.error_code)
+}
+
+/// An answer to no request is the daemon's last word, or not forebay's at all.
+fn stray(answer: &Answer<'_>) -> String {
+    let code = answer.error_code;
+    match answer.message {
+        _ if code == codes::NONE => "an answer came to no request".to_owned(),
+        None => format!("the daemon ends the connection: {} ({code})", codes::name(code)),
+        Some(message) => format!("the daemon ends the connection: {} ({code}): {message}", codes::name(code)),
+    }
+}
