@@ -1,6 +1,6 @@
 //! What the cluster looks like: asks brokers for metadata and publishes it as numbered [`Snapshot`]s.
 //!
-//! One task ([`run`]) with one connection, to any broker that answers. It asks when a topic is new, when somebody says that
+//! One task ([`MetadataTask::run`]) with one connection, to any broker that answers. It asks when a topic is new, when somebody says that
 //! what he knows is out of date ([`Cluster::refresh`]), every `metadata_max_age`, and, with backoff, for as long as a topic is
 //! unknown or without a leader. It only asks about topics that clients have named.
 //!

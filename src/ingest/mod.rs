@@ -2,7 +2,7 @@
 //!
 //! What comes in is `[[listeners]]` of the configuration; what goes out is records, put in the queues through a
 //! [`Router`], and answers. [`bind()`] makes a listener's socket before anything runs; [`Bound::run`] spawns its tasks: for a
-//! stream an acceptor and one task a connection ([`stream`]), for a datagram socket one task ([`datagram`]).
+//! stream an acceptor and one task a connection (`stream`), for a datagram socket one task (`datagram`).
 //!
 //! Invariants:
 //! - Reading, decoding and putting records in the queues is one synchronous step: a task that is cancelled at any await

@@ -1,6 +1,6 @@
 //! How the records of a batch are compressed (attributes, bits 0 to 2).
 //!
-//! Raw record bytes come in, compressed ones leave, and back. Contexts and output buffers are kept by a [`Compressor`] and
+//! Raw record bytes come in, compressed ones leave, and back. Contexts and output buffers are kept by a `Compressor` and
 //! used again. Decompression is bounded in output and in window memory. None and zstd are done here; for the other codecs
 //! the number is known and the work refused.
 

@@ -136,7 +136,7 @@ impl Malformed {
 /// Why a sound frame is not served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// See [`TopicName`](super::TopicName).
+    /// See [`TopicName`](super::topic::TopicName).
     #[error("a topic's name is 1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-', and neither '.' nor '..'")]
     InvalidTopic,
     /// Resends cannot be recognised yet.
