@@ -169,6 +169,8 @@ impl Window {
         }
         let old_flies = self.batches.front().is_some_and(|batch| batch.side == Side::Old) && others_fly;
         match self.batches.get(in_flight) {
+            // A batch that was cut in two may have made more of them.
+            Some(_) if in_flight >= MAX_BATCHES => Next::Nothing,
             Some(_) if old_flies => Next::Nothing,
             Some(_) => Next::Resend(in_flight),
             None if self.batches.len() >= MAX_BATCHES || old_flies => Next::Nothing,
