@@ -66,43 +66,75 @@ mod tests {
 
 #[cfg(all(test, forebay_loom))]
 mod loom_tests {
-    use super::*;
-    use loom::sync::Mutex;
-    use loom::sync::atomic::AtomicUsize;
     use std::sync::Arc;
 
-    /// Two pushers and a drainer that looks whenever it was told: no item is left behind untold.
+    use loom::sync::Mutex;
+    use loom::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    /// A partition as far as its signal is concerned: what waits, the intake, and how often its drainer was told.
+    #[derive(Default)]
+    struct Partition {
+        signal: Signal,
+        waiting: AtomicUsize,
+        intake: Mutex<usize>,
+        told: AtomicUsize,
+    }
+
+    impl Partition {
+        fn push(&self, urgency: Urgency) {
+            self.waiting.fetch_add(1, Ordering::Relaxed);
+            *self.intake.lock().unwrap() += 1;
+            if self.signal.raise(urgency) {
+                self.told.fetch_add(1, Ordering::Release);
+            }
+        }
+
+        /// The drainer takes what is there.
+        fn take(&self) -> usize {
+            self.signal.lower();
+            let taken = std::mem::take(&mut *self.intake.lock().unwrap());
+            self.waiting.fetch_sub(taken, Ordering::Relaxed);
+            taken
+        }
+
+        /// The drainer was told: it takes what waits, or lowers the signal and looks once more.
+        fn attend(&self) -> usize {
+            if self.told.swap(0, Ordering::Acquire) == 0 {
+                return 0;
+            }
+            if self.waiting.load(Ordering::Relaxed) == 0 {
+                self.signal.lower();
+                if self.waiting.load(Ordering::Relaxed) == 0 {
+                    return 0;
+                }
+            }
+            self.take()
+        }
+    }
+
+    /// Two pushers, and a drainer that looks once unasked, as after an answer, and then whenever it was told: no item is left
+    /// behind, and the next push is told of.
     #[test]
     fn loom_no_push_is_left_behind() {
         loom::model(|| {
-            let signal = Arc::new(Signal::default());
-            let intake = Arc::new(Mutex::new(0));
-            let told = Arc::new(AtomicUsize::new(0));
+            let partition = Arc::new(Partition::default());
             let pushers: Vec<_> = [Urgency::Listed, Urgency::Urgent]
                 .into_iter()
                 .map(|urgency| {
-                    let (signal, intake, told) = (signal.clone(), intake.clone(), told.clone());
-                    loom::thread::spawn(move || {
-                        *intake.lock().unwrap() += 1;
-                        if signal.raise(urgency) {
-                            told.fetch_add(1, Ordering::Release);
-                        }
-                    })
+                    let partition = partition.clone();
+                    loom::thread::spawn(move || partition.push(urgency))
                 })
                 .collect();
-            let mut taken = 0;
-            let look = |taken: &mut usize| {
-                if told.swap(0, Ordering::Acquire) > 0 {
-                    signal.lower();
-                    *taken += std::mem::take(&mut *intake.lock().unwrap());
-                }
-            };
-            look(&mut taken);
+            let mut taken = partition.take();
+            taken += partition.attend();
             for pusher in pushers {
                 pusher.join().unwrap();
             }
-            look(&mut taken);
+            taken += partition.attend();
             assert_eq!(taken, 2);
+            assert!(partition.signal.raise(Urgency::Listed), "a later push would wake nobody");
         });
     }
 }
