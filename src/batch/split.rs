@@ -7,7 +7,7 @@ use crate::wire::WireError;
 use crate::wire::record_batch::{BatchBuilder, SealedBatch, parse_header, records};
 
 /// The most that a batch may unpack to: more than any that was cut here.
-const UNPACKED_MAX_BYTES: usize = 256 << 20;
+const UNPACKED_MAX_BYTES: usize = 2 << 30;
 
 /// The first `first` records of a batch and the rest, each a batch of its own without a stamp, compressed as it was.
 ///

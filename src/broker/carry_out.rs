@@ -18,7 +18,7 @@ impl Context {
                     self.ledger.deliver(batch.count.into());
                     self.budget.release(batch.charged);
                     for mark in batch.marks {
-                        let base_offset = if base_offset < 0 { -1 } else { base_offset + i64::from(mark.at) };
+                        let base_offset = if base_offset < 0 { -1 } else { base_offset.saturating_add(mark.at.into()) };
                         mark.receipt.settle(Outcome::Delivered { partition: id, base_offset });
                     }
                 }

@@ -118,10 +118,8 @@ impl Window {
         forgotten_after: Duration,
         effects: &mut Vec<Effect>,
     ) {
-        if self.topic_id != topic_id {
-            self.topic_id = topic_id;
-            self.acknowledged_end = None;
-        }
+        let is_another_topic = self.topic_id != topic_id;
+        self.topic_id = topic_id;
         match &self.flight {
             Some(flight) if flight.connection == connection => {
                 let paused = now.saturating_duration_since(flight.last_success) > forgotten_after;
@@ -136,6 +134,14 @@ impl Window {
                 }
             }
             None => self.flight = Some(Flight::new(connection, now)),
+        }
+        // Made anew under the same name: its log knows nothing of the lane.
+        if is_another_topic {
+            self.acknowledged_end = None;
+            self.fly_alone();
+            if let Some(lane) = &mut self.lane {
+                lane.proven = false;
+            }
         }
     }
 
@@ -269,7 +275,7 @@ impl Window {
         for (i, batch) in self.batches.drain(..=place).enumerate() {
             let base_offset = if i == place { answer.base_offset } else { -1 };
             if base_offset >= 0 {
-                self.acknowledged_end = Some(base_offset + i64::from(batch.count));
+                self.acknowledged_end = Some(base_offset.saturating_add(batch.count.into()));
             }
             effects.push(Effect::Delivered(batch, base_offset));
         }

@@ -16,6 +16,9 @@ use crate::wire::api::{ApiKey, init_producer_id};
 use crate::wire::codes;
 use crate::wire::connection::ConnectionError;
 
+/// How often one broker is asked again before another one is.
+const ATTEMPTS_MAX: u32 = 5;
+
 /// Why there are no producer ids.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
@@ -78,7 +81,9 @@ async fn ask(
         let body = timeout(within, connection.call(frame)).await.map_err(|_| IdentityError::Timeout(within))??;
         let answer = init_producer_id::decode(version, body)?;
         match answer.error_code {
-            codes::NONE => return Ok(answer.producer_id),
+            codes::NONE if answer.producer_id >= 0 => return Ok(answer.producer_id),
+            // Others wait for this one to ask: one broker that cannot say must not hold up those that can.
+            code if failures >= ATTEMPTS_MAX => return Err(IdentityError::Refused { code }),
             codes::COORDINATOR_LOAD_IN_PROGRESS
             | codes::COORDINATOR_NOT_AVAILABLE
             | codes::NOT_COORDINATOR

@@ -34,15 +34,30 @@ impl Schedule {
         while let Some(partition) = self.drainer.next_ready() {
             self.consider(&partition, now, hurry);
         }
-        while let Some(entry) = self.timers.first_entry().filter(|entry| hurry || entry.key().0 <= now) {
-            let partition = entry.remove();
+        let due = if hurry {
+            std::mem::take(&mut self.timers)
+        } else {
+            let later = self.timers.split_off(&(now, u64::MAX));
+            std::mem::replace(&mut self.timers, later)
+        };
+        for ((moment, number), partition) in due {
             let mut window = partition.window();
             // One that has moved on may stand in its new drainer's list under the same name.
-            let is_ours = partition.is_drained_by(&self.drainer);
-            if is_ours && matches!(window.listing, Listing::Lingering | Listing::Holding) {
-                let lingered = window.listing == Listing::Lingering;
-                window.listing = Listing::None;
-                self.place(&partition, window, now, lingered);
+            if !partition.is_drained_by(&self.drainer) {
+                continue;
+            }
+            match window.listing {
+                // A backoff is waited for, in a hurry too.
+                Listing::Holding if moment > now => {
+                    drop(window);
+                    self.timers.insert((moment, number), partition);
+                }
+                Listing::Holding | Listing::Lingering => {
+                    let lingered = hurry || window.listing == Listing::Lingering;
+                    window.listing = Listing::None;
+                    self.place(&partition, window, now, lingered);
+                }
+                Listing::None | Listing::Queued => {}
             }
         }
     }
@@ -86,7 +101,10 @@ impl Schedule {
             }
             Next::New if window.built.is_none() && is_empty(partition) => window.listing = Listing::None,
             Next::New
-                if window.built.is_none() && !linger_is_over && !partition.is_full() && !rules.linger.is_zero() =>
+                if window.built.is_none()
+                    && !linger_is_over
+                    && !partition.is_full_or_will_say()
+                    && !rules.linger.is_zero() =>
             {
                 if window.listing != Listing::Lingering {
                     let since = window.front.front().map_or(now, |item| item.arrived());
@@ -133,5 +151,66 @@ fn is_empty(partition: &Partition) -> bool {
     partition.waiting_bytes() == 0 && {
         partition.lower_signal();
         partition.waiting_bytes() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::queue::topic::TopicInfo;
+    use crate::queue::window::{ConnectionId, Flight};
+
+    fn drained() -> (Schedule, Arc<Drainer>, Arc<Partition>) {
+        let drainer = Drainer::new(1);
+        let partition = Partition::new(TopicInfo::new("t", Config::default().producer), 0);
+        partition.assign(&drainer);
+        (Schedule::new(drainer.clone()), drainer, partition)
+    }
+
+    fn hold(partition: &Partition, until: Instant) {
+        let mut flight = Flight::new(ConnectionId(1), until);
+        flight.not_before = Some(until);
+        partition.window().flight = Some(flight);
+    }
+
+    #[tokio::test]
+    async fn a_backoff_is_waited_for_in_a_hurry_too() {
+        let (mut schedule, _drainer, partition) = drained();
+        let now = Instant::now();
+        let until = now + Duration::from_secs(1);
+        hold(&partition, until);
+        for hurry in [false, true, true] {
+            schedule.attend(now, hurry);
+            assert_eq!((schedule.next_timer(), schedule.queued()), (Some(until), 0));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_timer_of_the_drainer_before_does_not_take_a_partition_from_its_next_one() {
+        let (mut before, _, partition) = drained();
+        let (now, after) = (Instant::now(), Drainer::new(2));
+        let until = now + Duration::from_secs(1);
+        hold(&partition, until);
+        before.attend(now, false);
+        partition.assign(&after);
+        before.attend(now, false);
+        let mut schedule = Schedule::new(after);
+        schedule.attend(now, false);
+        assert_eq!(schedule.next_timer(), Some(until));
+        before.attend(until, false);
+        assert_eq!(partition.window().listing, Listing::Holding);
+    }
+
+    #[tokio::test]
+    async fn a_partition_is_not_handed_to_a_drainer_that_is_gone() {
+        let (mut schedule, _drainer, partition) = drained();
+        let gone = Drainer::new(2);
+        partition.assign(&gone);
+        partition.abandon(&gone);
+        schedule.attend(Instant::now(), false);
+        assert_eq!(partition.leader(), Some(1));
     }
 }

@@ -102,9 +102,12 @@ impl Slot {
             }
             let ended = match self.connect(&stop).await {
                 Ok(link) => {
-                    failures = 0;
                     info!(broker = self.drainer.broker, address = %self.address, "connected");
-                    self.serve(link, &stop).await
+                    let (ended, answered) = self.serve(link, &stop).await;
+                    if answered {
+                        failures = 0;
+                    }
+                    ended
                 }
                 Err(ended) => ended,
             };
@@ -167,8 +170,9 @@ impl Slot {
         }
     }
 
-    /// Sends and receives until the connection ends. What is unanswered then is in doubt.
-    async fn serve(&mut self, mut link: Link, stop: &CancellationToken) -> Ended {
+    /// Sends and receives until the connection ends. What is unanswered then is in doubt. Also says whether anything was answered.
+    async fn serve(&mut self, mut link: Link, stop: &CancellationToken) -> (Ended, bool) {
+        let mut answered = false;
         let ended = loop {
             self.attend();
             if let Err(cause) = self.send_while_there_is_room(&mut link) {
@@ -182,8 +186,9 @@ impl Slot {
                 () = stop.cancelled() => break Ended::Stopped,
                 progress = link.connection.progress() => match progress {
                     Ok(None) => {}
-                    Ok(Some(response)) => if let Err(cause) = self.receive(&mut link, response.body) {
-                        break cause;
+                    Ok(Some(response)) => match self.receive(&mut link, response.body) {
+                        Ok(()) => answered = true,
+                        Err(cause) => break cause,
                     },
                     Err(cause) => break cause.into(),
                 },
@@ -202,7 +207,7 @@ impl Slot {
             self.context.carry_out(&partition, &mut self.effects);
             self.schedule.consider(&partition, now, true);
         }
-        ended
+        (ended, answered)
     }
 
     fn attend(&mut self) {
@@ -233,14 +238,16 @@ impl Slot {
             if window.listing != Listing::Queued || !partition.is_drained_by(&self.drainer) {
                 continue;
             }
-            let place = if partition.is_leaving() { None } else { self.next_batch(&partition, &mut window, link, now) };
+            // Asked once: a hand-over that is called off in between must not leave it unlooked at.
+            let is_leaving = partition.is_leaving();
+            let place = if is_leaving { None } else { self.next_batch(&partition, &mut window, link, now) };
             self.context.carry_out(&partition, &mut self.effects);
             let Some((place, batch)) = place.and_then(|place| Some((place, window.batches.get(place)?))) else {
                 window.listing = Listing::None;
                 // Nothing there yet: the push that is under way announces it.
                 let is_empty = window.built.is_none() && window.next(now) == Next::New;
                 drop(window);
-                if !is_empty || partition.is_leaving() {
+                if !is_empty || is_leaving {
                     self.schedule.consider(&partition, now, false);
                 }
                 continue;

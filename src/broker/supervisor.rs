@@ -45,9 +45,12 @@ pub async fn supervise(
         tokio::select! {
             biased;
             () = stop.cancelled() => break Ok(()),
-            failed = first_failure(&mut brokers) => break Err(failed),
-            _ = snapshots.changed() => {}
-            _ = topics.changed() => {}
+            id = first_ended(&mut brokers) => {
+                brokers.remove(&id);
+                break Err(TaskFailed(id));
+            }
+            Ok(()) = snapshots.changed() => {}
+            Ok(()) = topics.changed() => {}
         }
     };
     for running in brokers.values() {
@@ -110,11 +113,11 @@ fn start(context: &Arc<Context>, id: i32, address: &HostPort, random: fastrand::
 }
 
 /// Waits until a task ends that was not told to.
-async fn first_failure(brokers: &mut HashMap<i32, Running>) -> TaskFailed {
+async fn first_ended(brokers: &mut HashMap<i32, Running>) -> i32 {
     std::future::poll_fn(|cx| {
         for (id, running) in brokers.iter_mut() {
             if std::pin::Pin::new(&mut running.task).poll(cx).is_ready() {
-                return std::task::Poll::Ready(TaskFailed(*id));
+                return std::task::Poll::Ready(*id);
             }
         }
         std::task::Poll::Pending

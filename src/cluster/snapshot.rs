@@ -77,10 +77,13 @@ impl Snapshot {
         if !answer.brokers.is_empty() {
             next.brokers = answer.brokers.iter().map(|broker| (broker.id, address(broker))).collect();
         }
+        // Every request names all topics, so one that is not answered is no longer asked for.
+        let mut known = std::mem::take(&mut next.topics);
         for topic in &answer.topics {
-            if let Some(name) = &topic.name {
-                next.topics.entry(name.as_str().into()).or_default().learn(topic);
-            }
+            let Some(name) = topic.name.as_deref() else { continue };
+            let (name, mut state) = known.remove_entry(name).unwrap_or_else(|| (name.into(), TopicState::default()));
+            state.learn(topic);
+            next.topics.insert(name, state);
         }
         next
     }
@@ -114,6 +117,9 @@ impl TopicState {
         // Epochs count within one topic: one that was deleted and made again begins anew.
         let again = topic.id != self.id && !self.id.is_nil();
         self.id = topic.id;
+        if again {
+            self.leaders.clear();
+        }
         for partition in &topic.partitions {
             let Ok(index) = usize::try_from(partition.id) else { continue };
             // Ids are dense; one far beyond the number of partitions is an answer that lies.

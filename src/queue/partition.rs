@@ -96,6 +96,12 @@ impl Partition {
         self.signal.lower();
     }
 
+    /// For the drainer: whether a whole batch waits; if not, the push that makes it one announces it.
+    pub fn is_full_or_will_say(&self) -> bool {
+        self.signal.lower_to_listed();
+        self.is_full()
+    }
+
     /// For the drainer: the oldest burst that is not in the window yet.
     pub fn take_from_intake(&self) -> Option<Box<Item>> {
         self.intake.pop()
@@ -166,7 +172,11 @@ impl Partition {
     /// or at once the one who was to be next.
     pub fn abandon(self: &Arc<Self>, drainer: &Arc<Drainer>) {
         let mut home = self.home.lock();
-        if home.current.as_ref().is_some_and(|current| Arc::ptr_eq(current, drainer)) {
+        let is_it = |other: &Option<Arc<Drainer>>| other.as_ref().is_some_and(|other| Arc::ptr_eq(other, drainer));
+        if is_it(&home.next) {
+            home.next = None;
+        }
+        if is_it(&home.current) {
             home.current = home.next.take();
             drop(home);
             // The lists that it stood in are gone with the task.

@@ -112,7 +112,7 @@ impl Request {
         match outcome {
             Outcome::Delivered { partition, base_offset } => {
                 for (result, delta) in stretch.zip(0i64..) {
-                    let offset = if base_offset < 0 { -1 } else { base_offset + delta };
+                    let offset = if base_offset < 0 { -1 } else { base_offset.saturating_add(delta) };
                     *result = RecordResult { error_code: 0, partition, offset };
                 }
             }

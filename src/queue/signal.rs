@@ -39,6 +39,12 @@ impl Signal {
         self.0.fetch_max(urgency as u8, Ordering::AcqRel) < urgency as u8
     }
 
+    /// To listed at most: a batch that is full from now on is reported again. The drainer calls this before it looks whether
+    /// one is full already.
+    pub fn lower_to_listed(&self) {
+        self.0.fetch_min(Urgency::Listed as u8, Ordering::AcqRel);
+    }
+
     /// To idle. The drainer calls this before it looks into the intake.
     pub fn lower(&self) {
         // A swap, not a store: as one step in the flag's single order of changes it either comes after a push's raise
