@@ -19,14 +19,39 @@ use crate::queue::window::{Listing, Window};
 pub struct Schedule {
     drainer: Arc<Drainer>,
     queued: VecDeque<Arc<Partition>>,
-    timers: BTreeMap<(Instant, u64), Arc<Partition>>,
-    timer_count: u64,
+    /// Ends of lingers. A hurry ends them at once.
+    lingering: Timers,
+    /// Ends of backoffs. These no hurry ends: taken out early, they would be put back for the same moment.
+    holding: Timers,
+}
+
+/// Partitions by a moment.
+#[derive(Debug, Default)]
+struct Timers {
+    by_moment: BTreeMap<(Instant, u64), Arc<Partition>>,
+    count: u64,
+}
+
+impl Timers {
+    fn add(&mut self, moment: Instant, partition: &Arc<Partition>) {
+        self.count += 1;
+        self.by_moment.insert((moment, self.count), partition.clone());
+    }
+
+    fn take_due(&mut self, now: Instant, all: bool) -> Option<Arc<Partition>> {
+        let first = self.by_moment.first_entry().filter(|entry| all || entry.key().0 <= now)?;
+        Some(first.remove())
+    }
+
+    fn first(&self) -> Option<Instant> {
+        self.by_moment.keys().next().map(|(moment, _)| *moment)
+    }
 }
 
 impl Schedule {
     /// Nothing yet, for the partitions of `drainer`.
     pub fn new(drainer: Arc<Drainer>) -> Self {
-        Schedule { drainer, queued: VecDeque::new(), timers: BTreeMap::new(), timer_count: 0 }
+        Schedule { drainer, queued: VecDeque::new(), lingering: Timers::default(), holding: Timers::default() }
     }
 
     /// Takes in what was announced and what is due. In a hurry nothing lingers.
@@ -34,31 +59,21 @@ impl Schedule {
         while let Some(partition) = self.drainer.next_ready() {
             self.consider(&partition, now, hurry);
         }
-        let due = if hurry {
-            std::mem::take(&mut self.timers)
-        } else {
-            let later = self.timers.split_off(&(now, u64::MAX));
-            std::mem::replace(&mut self.timers, later)
-        };
-        for ((moment, number), partition) in due {
-            let mut window = partition.window();
-            // One that has moved on may stand in its new drainer's list under the same name.
-            if !partition.is_drained_by(&self.drainer) {
-                continue;
-            }
-            match window.listing {
-                // A backoff is waited for, in a hurry too.
-                Listing::Holding if moment > now => {
-                    drop(window);
-                    self.timers.insert((moment, number), partition);
-                }
-                Listing::Holding | Listing::Lingering => {
-                    let lingered = hurry || window.listing == Listing::Lingering;
-                    window.listing = Listing::None;
-                    self.place(&partition, window, now, lingered);
-                }
-                Listing::None | Listing::Queued => {}
-            }
+        while let Some(partition) = self.holding.take_due(now, false) {
+            self.expired(&partition, now, Listing::Holding);
+        }
+        while let Some(partition) = self.lingering.take_due(now, hurry) {
+            self.expired(&partition, now, Listing::Lingering);
+        }
+    }
+
+    /// A timer of a partition that then stood in `list` is over.
+    fn expired(&mut self, partition: &Arc<Partition>, now: Instant, list: Listing) {
+        let mut window = partition.window();
+        // One that has moved on may stand in its new drainer's list under the same name.
+        if window.listing == list && partition.is_drained_by(&self.drainer) {
+            window.listing = Listing::None;
+            self.place(partition, window, now, list == Listing::Lingering);
         }
     }
 
@@ -97,7 +112,7 @@ impl Schedule {
             Next::New if window.built.is_some() && !window.may_send_built() => window.listing = Listing::None,
             Next::NotBefore(moment) => {
                 window.listing = Listing::Holding;
-                self.at(moment, partition);
+                self.holding.add(moment, partition);
             }
             Next::New if window.built.is_none() && is_empty(partition) => window.listing = Listing::None,
             Next::New
@@ -109,7 +124,7 @@ impl Schedule {
                 if window.listing != Listing::Lingering {
                     let since = window.front.front().map_or(now, |item| item.arrived());
                     window.listing = Listing::Lingering;
-                    self.at(since + rules.linger, partition);
+                    self.lingering.add(since + rules.linger, partition);
                 }
             }
             Next::New | Next::Resend(_) => {
@@ -117,11 +132,6 @@ impl Schedule {
                 self.queued.push_back(partition.clone());
             }
         }
-    }
-
-    fn at(&mut self, moment: Instant, partition: &Arc<Partition>) {
-        self.timer_count += 1;
-        self.timers.insert((moment, self.timer_count), partition.clone());
     }
 
     /// The next partition in turn that may have something to send.
@@ -141,7 +151,7 @@ impl Schedule {
 
     /// When the next timer is due.
     pub fn next_timer(&self) -> Option<Instant> {
-        self.timers.keys().next().map(|(moment, _)| *moment)
+        self.lingering.first().into_iter().chain(self.holding.first()).min()
     }
 }
 
@@ -155,62 +165,4 @@ fn is_empty(partition: &Partition) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::config::Config;
-    use crate::queue::topic::TopicInfo;
-    use crate::queue::window::{ConnectionId, Flight};
-
-    fn drained() -> (Schedule, Arc<Drainer>, Arc<Partition>) {
-        let drainer = Drainer::new(1);
-        let partition = Partition::new(TopicInfo::new("t", Config::default().producer), 0);
-        partition.assign(&drainer);
-        (Schedule::new(drainer.clone()), drainer, partition)
-    }
-
-    fn hold(partition: &Partition, until: Instant) {
-        let mut flight = Flight::new(ConnectionId(1), until);
-        flight.not_before = Some(until);
-        partition.window().flight = Some(flight);
-    }
-
-    #[tokio::test]
-    async fn a_backoff_is_waited_for_in_a_hurry_too() {
-        let (mut schedule, _drainer, partition) = drained();
-        let now = Instant::now();
-        let until = now + Duration::from_secs(1);
-        hold(&partition, until);
-        for hurry in [false, true, true] {
-            schedule.attend(now, hurry);
-            assert_eq!((schedule.next_timer(), schedule.queued()), (Some(until), 0));
-        }
-    }
-
-    #[tokio::test]
-    async fn a_timer_of_the_drainer_before_does_not_take_a_partition_from_its_next_one() {
-        let (mut before, _, partition) = drained();
-        let (now, after) = (Instant::now(), Drainer::new(2));
-        let until = now + Duration::from_secs(1);
-        hold(&partition, until);
-        before.attend(now, false);
-        partition.assign(&after);
-        before.attend(now, false);
-        let mut schedule = Schedule::new(after);
-        schedule.attend(now, false);
-        assert_eq!(schedule.next_timer(), Some(until));
-        before.attend(until, false);
-        assert_eq!(partition.window().listing, Listing::Holding);
-    }
-
-    #[tokio::test]
-    async fn a_partition_is_not_handed_to_a_drainer_that_is_gone() {
-        let (mut schedule, _drainer, partition) = drained();
-        let gone = Drainer::new(2);
-        partition.assign(&gone);
-        partition.abandon(&gone);
-        schedule.attend(Instant::now(), false);
-        assert_eq!(partition.leader(), Some(1));
-    }
-}
+mod tests;
