@@ -206,11 +206,4 @@ impl Partition {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_idle_partition_is_at_most_512_bytes() {
-        assert!(size_of::<Partition>() <= 512, "{}", size_of::<Partition>());
-    }
-}
+mod tests;
