@@ -229,7 +229,7 @@ impl Window {
             self.succeeded(&answer, pace.now, effects);
         } else if flight.phase != Phase::Go {
             self.doubt_unless_refused(&answer, effects);
-            self.probe_failed(answer.code, pace, effects);
+            self.probe_failed(answer.code, answer.message, pace, effects);
         } else {
             self.doubt_unless_refused(&answer, effects);
             let Answered { attempt, code, message, .. } = answer;
@@ -288,6 +288,7 @@ impl Window {
             flight.setback = flight.setback.take().filter(|setback| *setback == Setback::LogShrunk);
             flight.phase = Phase::Go;
             flight.rounds = 0;
+            flight.probe_refused = false;
             flight.attempts = 0;
             flight.not_before = None;
             flight.parked = None;

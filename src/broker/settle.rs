@@ -6,7 +6,7 @@ use std::time::Duration;
 use tracing::error;
 
 use super::flight::{Effect, Pace};
-use super::verdict::{Action, verdict};
+use super::verdict::{Action, refuses_records, verdict};
 use crate::backoff::Backoff;
 use crate::batch::{BATCH_OVERHEAD_BYTES, split, split_marks};
 use crate::queue::receipt::Mark;
@@ -58,13 +58,7 @@ impl Window {
                 }
                 self.redeliver(pace, effects);
             }
-            Action::Park => {
-                let backoff = Backoff { max: PARKED_BACKOFF_MAX, ..pace.backoff };
-                self.hold(pace, backoff);
-                if let Some(flight) = &mut self.flight {
-                    flight.parked = Some(Parked { code, message });
-                }
-            }
+            Action::Park => self.park(Parked { code, message }, pace),
         }
     }
 
@@ -72,6 +66,13 @@ impl Window {
         if let Some(flight) = &mut self.flight {
             flight.attempts = flight.attempts.saturating_add(1);
             flight.not_before = Some(pace.now + backoff.delay(flight.attempts, pace.random));
+        }
+    }
+
+    fn park(&mut self, why: Parked, pace: &mut Pace<'_>) {
+        self.hold(pace, Backoff { max: PARKED_BACKOFF_MAX, ..pace.backoff });
+        if let Some(flight) = &mut self.flight {
+            flight.parked = Some(why);
         }
     }
 
@@ -90,11 +91,19 @@ impl Window {
         }
     }
 
-    pub(super) fn probe_failed(&mut self, code: i16, pace: &mut Pace<'_>, effects: &mut Vec<Effect>) {
+    pub(super) fn probe_failed(
+        &mut self,
+        code: i16,
+        message: Option<String>,
+        pace: &mut Pace<'_>,
+        effects: &mut Vec<Effect>,
+    ) {
         let Some(flight) = &mut self.flight else { return };
         let Phase::Probe(list) = &mut flight.phase else { return };
         match verdict(code, true, 1) {
             Action::Delivered => {}
+            // It says nothing of this batch: asked again when that is mended.
+            Action::Park if !refuses_records(code) => self.park(Parked { code, message }, pace),
             Action::Retry => self.hold(pace, pace.backoff),
             // Another leader: begin anew.
             Action::RetryElsewhere => {
@@ -105,6 +114,7 @@ impl Window {
             Action::Fenced => self.redeliver(pace, effects),
             Action::OutOfSequence | Action::Split | Action::DeadLetter | Action::Park => {
                 list.pop_front();
+                flight.probe_refused |= refuses_records(code);
                 if list.is_empty() {
                     self.probes_exhausted(pace, effects);
                 }
@@ -112,13 +122,16 @@ impl Window {
         }
     }
 
-    /// Every probe answered 45. Once: what is there changed meanwhile. Again and again: it is not there.
+    /// No probe succeeded. Once: what is there changed meanwhile. Again and again: it is not there, or if some were refused for
+    /// what they are, it cannot be found out.
     fn probes_exhausted(&mut self, pace: &mut Pace<'_>, effects: &mut Vec<Effect>) {
         let Some(flight) = &mut self.flight else { return };
         flight.phase = Phase::Go;
         flight.rounds += 1;
         if flight.rounds > PROBE_ROUNDS_MAX {
-            effects.push(Effect::KafkaLost);
+            if !flight.probe_refused {
+                effects.push(Effect::KafkaLost);
+            }
             self.redeliver(pace, effects);
         } else {
             self.hold(pace, pace.backoff);
@@ -166,6 +179,7 @@ impl Window {
         let Some(flight) = &mut self.flight else { return };
         flight.phase = Phase::Go;
         flight.rounds = 0;
+        flight.probe_refused = false;
         flight.alone = true;
         let Some(LaneState { lane, side, .. }) = self.lane else { return };
         let Some(epoch) = lane.epoch.checked_add(1) else {

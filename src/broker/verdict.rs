@@ -50,6 +50,19 @@ pub fn refuses(code: i16) -> bool {
     )
 }
 
+/// Whether a refusal speaks of the records in the batch. Others speak of the topic, of us or of the cluster.
+pub fn refuses_records(code: i16) -> bool {
+    matches!(
+        code,
+        MESSAGE_TOO_LARGE
+            | RECORD_LIST_TOO_LARGE
+            | INVALID_TIMESTAMP
+            | UNSUPPORTED_FOR_MESSAGE_FORMAT
+            | UNSUPPORTED_COMPRESSION_TYPE
+            | INVALID_RECORD
+    )
+}
+
 /// The one right action for an answer, given whether any attempt of the batch is in doubt and how many records it has.
 pub fn verdict(code: i16, in_doubt: bool, records: u32) -> Action {
     match code {
@@ -110,6 +123,13 @@ mod tests {
     fn only_what_a_broker_says_before_it_appends_is_a_refusal() {
         let refusals: Vec<i16> = (-1..200).filter(|code| refuses(*code)).collect();
         assert_eq!(refusals, [10, 17, 18, 19, 21, 29, 32, 35, 42, 43, 45, 47, 76, 87]);
+    }
+
+    #[test]
+    fn what_speaks_of_the_records_is_a_refusal_that_is_not_retried() {
+        let of_records: Vec<i16> = (-1..200).filter(|code| refuses_records(*code)).collect();
+        assert_eq!(of_records, [10, 18, 32, 43, 76, 87]);
+        assert!(of_records.iter().all(|code| refuses(*code) && verdict(*code, true, 1) == Action::Park));
     }
 
     #[test]

@@ -174,8 +174,10 @@ pub struct Flight {
     pub setback: Option<Setback>,
     /// See [`Phase`].
     pub phase: Phase,
-    /// Rounds of probes that all answered 45.
+    /// Rounds of probes of which none succeeded.
     pub rounds: u32,
+    /// A probe of these rounds was refused for what it is, so that it could not be asked.
+    pub probe_refused: bool,
     /// When a batch was last acknowledged, or the flight began.
     pub last_success: Instant,
     /// Setbacks since the last success.
@@ -196,6 +198,7 @@ impl Flight {
             setback: None,
             phase: Phase::Go,
             rounds: 0,
+            probe_refused: false,
             last_success: now,
             attempts: 0,
             not_before: None,
