@@ -193,17 +193,25 @@ impl Window {
         })
     }
 
-    /// Numbers the batch in `built`, which becomes the newest of the window; returns its place.
-    pub fn seal_built(&mut self, ids: ProducerIds) -> Option<usize> {
-        let Built { sealed, side, marks, .. } = *self.built.take()?;
+    /// Numbers the batch in `built`, which becomes the newest of the window; returns its place. None, and the partition is parked,
+    /// if it needs a new lane and all epochs are used up.
+    pub fn seal_built(&mut self, ids: ProducerIds, now: Instant) -> Option<usize> {
+        let built = self.built.take()?;
+        let side = built.side;
         let lane = match self.lane {
             Some(lane) if lane.side == side => lane,
             _ => {
-                let lane = Lane { producer_id: ids.of(side), epoch: self.next_epoch[side as usize] };
+                let Ok(epoch) = i16::try_from(self.next_epoch[side as usize]) else {
+                    self.built = Some(built);
+                    self.park_without_epoch(now);
+                    return None;
+                };
+                let lane = Lane { producer_id: ids.of(side), epoch };
                 self.fly_alone();
                 LaneState { lane, side, next_sequence: 0, proven: false }
             }
         };
+        let Built { sealed, marks, .. } = *built;
         self.note_epoch(lane);
         let stamp = Stamp { lane: lane.lane, base_sequence: lane.next_sequence };
         let count = sealed.count();

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tracing::error;
 
 use super::flight::{Effect, Pace};
@@ -182,12 +183,7 @@ impl Window {
         flight.probe_refused = false;
         flight.alone = true;
         let Some(LaneState { lane, side, .. }) = self.lane else { return };
-        let Some(epoch) = lane.epoch.checked_add(1) else {
-            let message = Some("all epochs of the producer id are used up; restart forebay".to_owned());
-            flight.parked = Some(Parked { code: codes::INVALID_PRODUCER_EPOCH, message });
-            flight.not_before = Some(pace.now + PARKED_BACKOFF_MAX);
-            return;
-        };
+        let Some(epoch) = lane.epoch.checked_add(1) else { return self.park_without_epoch(pace.now) };
         let lane = Lane { epoch, ..lane };
         let mut sequence = 0;
         for batch in &mut self.batches {
@@ -205,9 +201,19 @@ impl Window {
         self.lane = Some(state);
     }
 
+    /// All epochs are used up. Beginning again with 0, or going on with the last one, brokers could take a batch for one that they
+    /// have, and drop it.
+    pub(super) fn park_without_epoch(&mut self, now: Instant) {
+        if let Some(flight) = &mut self.flight {
+            let message = Some("all epochs of the producer id are used up; restart forebay".to_owned());
+            flight.parked = Some(Parked { code: codes::INVALID_PRODUCER_EPOCH, message });
+            flight.not_before = Some(now + PARKED_BACKOFF_MAX);
+        }
+    }
+
     pub(super) fn note_epoch(&mut self, LaneState { lane, side, .. }: LaneState) {
         let next = &mut self.next_epoch[side as usize];
-        *next = (*next).max(lane.epoch.saturating_add(1));
+        *next = (*next).max(lane.epoch.unsigned_abs() + 1);
     }
 }
 

@@ -303,7 +303,7 @@ impl Slot {
                     partition.lower_signal();
                     self.cutter.cut(partition, window, rules, &self.context.budget);
                 }
-                if window.may_send_built() { window.seal_built(link.ids) } else { None }
+                if window.may_send_built() { window.seal_built(link.ids, now) } else { None }
             }
         }
     }

@@ -149,8 +149,8 @@ pub struct Window {
     pub batches: VecDeque<Batch>,
     /// The lane of all batches in the window.
     pub lane: Option<LaneState>,
-    /// The next epoch of the two producer ids, fresh and old.
-    pub next_epoch: [i16; 2],
+    /// The next epoch of the two producer ids, fresh and old; one more than `i16::MAX` when all are used up.
+    pub next_epoch: [u16; 2],
     /// The flight; absent when there is nothing to remember.
     pub flight: Option<Box<Flight>>,
     /// The drainer's list.

@@ -163,7 +163,7 @@ impl World {
                 if !self.window.may_send_built() {
                     return;
                 }
-                self.window.seal_built(IDS).unwrap()
+                self.window.seal_built(IDS, self.now).unwrap()
             }
         };
         let batch = &self.window.batches[place];

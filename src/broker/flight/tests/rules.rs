@@ -38,7 +38,7 @@ impl Bench {
             self.window.built = Some(built(self.next..self.next + records, side));
             self.next += records;
         }
-        let place = if self.window.may_send_built() { self.window.seal_built(IDS)? } else { return None };
+        let place = if self.window.may_send_built() { self.window.seal_built(IDS, self.now)? } else { return None };
         self.window.sent(place);
         Some(self.window.batches[place].attempt())
     }
@@ -277,7 +277,7 @@ async fn sequence_numbers_go_from_the_largest_on_to_0() {
 #[tokio::test]
 async fn epochs_that_are_used_up_park_the_partition_instead_of_wrapping() {
     let mut bench = Bench::new();
-    bench.window.next_epoch[0] = i16::MAX;
+    bench.window.next_epoch[0] = i16::MAX.unsigned_abs();
     let first = bench.send_new(1, Side::Fresh).unwrap();
     bench.send_new(1, Side::Fresh);
     bench.answer(first, INVALID_PRODUCER_EPOCH);
