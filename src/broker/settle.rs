@@ -165,8 +165,11 @@ impl Window {
 
     /// What is in doubt is counted, and everything sent again under new numbers.
     fn redeliver(&mut self, pace: &mut Pace<'_>, effects: &mut Vec<Effect>) {
-        let doubtful = self.batches.iter().filter(|batch| batch.in_doubt && !batch.counted);
-        let count: u32 = doubtful.map(|batch| batch.count).sum();
+        let mut count = 0;
+        for batch in self.batches.iter_mut().filter(|batch| batch.in_doubt && !batch.counted) {
+            batch.counted = true;
+            count += batch.count;
+        }
         if count > 0 {
             effects.push(Effect::PossibleDuplicates(count));
         }
