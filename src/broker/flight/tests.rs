@@ -1,13 +1,18 @@
-//! The rules of flight: one by one, and against a model of what a broker does and a network that loses.
+//! The rules of flight: one by one, and against a model of what brokers do and a network that loses.
 
+mod brokers;
 mod model;
 mod rules;
+
+use std::ops::Range;
 
 use bytes::Bytes;
 
 use super::*;
 use crate::backoff::Backoff;
 use crate::queue::window::Built;
+use crate::record::{Record, Run, TimestampMs};
+use crate::wire::codec::Codec;
 use crate::wire::record_batch::{BatchBuilder, records};
 
 const IDS: ProducerIds = ProducerIds { fresh: 100, old: 200 };
@@ -16,22 +21,22 @@ const BACKOFF: Backoff = Backoff { first: Duration::from_millis(1), max: Duratio
 const HALF_EXPIRY: Duration = Duration::from_secs(3600);
 
 /// A batch of records whose values are their numbers.
-fn built(numbers: std::ops::Range<u32>, side: Side) -> Box<Built> {
-    let mut builder = BatchBuilder::new();
+fn built(numbers: Range<u32>, side: Side) -> Box<Built> {
+    let mut built = built_of(numbers, 1);
+    built.side = side;
+    built
+}
+
+fn built_of(numbers: Range<u32>, timestamp: TimestampMs) -> Box<Built> {
+    let mut run = Run::default();
     for number in numbers {
-        let mut run = crate::record::Run::default();
         let value = number.to_be_bytes();
-        run.push(&crate::record::Record {
-            timestamp: 1,
-            stamped_here: false,
-            key: None,
-            value: Some(&value),
-            headers: &[],
-        });
-        run.records_from(0).for_each(|record| builder.append(record.timestamp, record.suffix));
+        run.push(&Record { timestamp, stamped_here: false, key: None, value: Some(&value), headers: &[] });
     }
-    let sealed = builder.finish(crate::wire::codec::Codec::None, None).0;
-    Box::new(Built { charged: 0, sealed, side, marks: vec![] })
+    let mut builder = BatchBuilder::new();
+    run.records_from(0).for_each(|record| builder.append(record.timestamp, record.suffix));
+    let sealed = builder.finish(Codec::None, None).0;
+    Box::new(Built { charged: 0, sealed, side: Side::Fresh, marks: vec![] })
 }
 
 fn numbers_of(batch: &Bytes) -> Vec<u32> {

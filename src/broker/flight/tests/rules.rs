@@ -10,6 +10,8 @@ struct Bench {
     random: fastrand::Rng,
     now: Instant,
     next: u32,
+    /// The log's end.
+    end: i64,
 }
 
 impl Bench {
@@ -20,6 +22,7 @@ impl Bench {
             random: fastrand::Rng::with_seed(1),
             now: Instant::now(),
             next: 0,
+            end: 0,
         };
         bench.adopt(1);
         bench
@@ -53,7 +56,8 @@ impl Bench {
     }
 
     fn answer(&mut self, attempt: Attempt, code: i16) {
-        let base_offset = if code == NONE { i64::from(attempt.stamp.base_sequence) } else { -1 };
+        let base_offset = if code == NONE { self.end } else { -1 };
+        self.end += if code == NONE { attempt.count.into() } else { 0 };
         let mut pace = Pace { now: self.now, backoff: BACKOFF, random: &mut self.random };
         self.window.answered(Answered { attempt, code, base_offset, message: None }, &mut pace, &mut self.effects);
     }
@@ -284,4 +288,96 @@ async fn epochs_that_are_used_up_park_the_partition_instead_of_wrapping() {
     let flight = bench.window.flight.as_ref().unwrap();
     assert!(flight.parked.is_some() && flight.not_before.is_some());
     assert_eq!(bench.window.lane.unwrap().lane.epoch, i16::MAX);
+}
+
+#[tokio::test]
+async fn a_batch_that_needs_an_epoch_when_all_are_used_up_waits_and_takes_no_number_again() {
+    let mut bench = Bench::new();
+    bench.window.next_epoch = [i16::MAX.unsigned_abs(); 2];
+    let fresh = bench.send_new(1, Side::Fresh).unwrap();
+    bench.answer(fresh, NONE);
+    let old = bench.send_new(1, Side::Old).unwrap();
+    bench.answer(old, NONE);
+    assert!(bench.send_new(1, Side::Fresh).is_none());
+    assert!(bench.window.built.is_some(), "it is kept");
+    assert!(matches!(bench.window.next(bench.now), Next::NotBefore(_)));
+    assert!(bench.window.flight.as_ref().unwrap().parked.is_some());
+}
+
+#[tokio::test]
+async fn what_is_in_doubt_is_counted_once_however_often_it_is_numbered_anew() {
+    let mut bench = Bench::new();
+    let mut attempt = bench.send_new(2, Side::Fresh).unwrap();
+    for _ in 0..3 {
+        bench.answer(attempt, REQUEST_TIMED_OUT);
+        attempt = bench.resend().unwrap();
+        bench.answer(attempt, INVALID_PRODUCER_EPOCH);
+        attempt = bench.resend().unwrap();
+    }
+    assert_eq!((attempt.stamp.lane.epoch, bench.counted()), (3, 2));
+}
+
+#[tokio::test]
+async fn a_flight_to_a_topic_that_was_made_anew_goes_alone() {
+    let (mut bench, five) = Bench::five();
+    five.into_iter().for_each(|attempt| bench.answer(attempt, NONE));
+    bench.window.adopt(ConnectionId(1), Uuid::from_u128(1), bench.now, HALF_EXPIRY, &mut bench.effects);
+    assert!(bench.send_new(1, Side::Fresh).is_some());
+    assert!(bench.send_new(1, Side::Fresh).is_none());
+}
+
+#[tokio::test]
+async fn a_probe_that_is_not_allowed_says_nothing_and_is_sent_again() {
+    let (mut bench, five) = Bench::five();
+    bench.adopt(2);
+    assert_eq!(bench.resend(), Some(five[0]));
+    bench.answer(five[0], OUT_OF_ORDER_SEQUENCE_NUMBER);
+    for _ in 0..50 {
+        assert_eq!(bench.resend(), Some(five[4]));
+        bench.answer(five[4], TOPIC_AUTHORIZATION_FAILED);
+    }
+    assert!(bench.window.flight.as_ref().unwrap().parked.is_some());
+    assert_eq!(bench.resend(), Some(five[4]));
+    bench.answer(five[4], NONE);
+    assert_eq!((bench.delivered(), bench.counted()), (5, 0));
+}
+
+#[tokio::test]
+async fn probes_that_are_refused_for_what_they_are_do_not_say_that_kafka_has_lost_something() {
+    let (mut bench, five) = Bench::five();
+    bench.adopt(2);
+    for _ in 0..100 {
+        let Some(attempt) = bench.resend() else { break };
+        if attempt.stamp.lane.epoch == 1 {
+            assert_eq!(bench.counted(), 5);
+            assert!(!bench.effects.iter().any(|effect| matches!(effect, Effect::KafkaLost)));
+            return;
+        }
+        let code = if attempt == five[2] { MESSAGE_TOO_LARGE } else { OUT_OF_ORDER_SEQUENCE_NUMBER };
+        bench.answer(attempt, code);
+    }
+    panic!("it does not end");
+}
+
+#[tokio::test]
+async fn one_record_that_is_refused_while_it_is_in_doubt_is_kept_and_tried_again() {
+    let mut bench = Bench::new();
+    let first = bench.send_new(1, Side::Fresh).unwrap();
+    bench.answer(first, REQUEST_TIMED_OUT);
+    for _ in 0..50 {
+        assert_eq!(bench.resend(), Some(first));
+        bench.answer(first, INVALID_RECORD);
+    }
+    assert_eq!(bench.resend(), Some(first));
+    bench.answer(first, NONE);
+    assert_eq!((bench.delivered(), bench.counted()), (1, 0));
+}
+
+#[tokio::test]
+async fn error_45_on_an_old_batch_leads_to_a_new_epoch() {
+    let mut bench = Bench::new();
+    let old = bench.send_new(1, Side::Old).unwrap();
+    bench.answer(old, OUT_OF_ORDER_SEQUENCE_NUMBER);
+    let again = bench.resend().unwrap();
+    assert_eq!((again.stamp.lane.producer_id, again.stamp.lane.epoch, again.stamp.base_sequence), (IDS.old, 1, 0));
 }
