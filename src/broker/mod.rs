@@ -18,7 +18,9 @@ pub mod verdict;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
+use crate::backoff::Backoff;
 use crate::cluster::Cluster;
 use crate::cluster::dial::Dialer;
 use crate::config::Config;
@@ -91,9 +93,19 @@ impl Context {
         ConnectionId(self.connections.fetch_add(1, Ordering::Relaxed))
     }
 
+    /// How long setbacks of a partition are waited for.
+    fn retry_backoff(&self) -> Backoff {
+        let kafka = &self.config.kafka;
+        Backoff { first: kafka.retry_backoff, max: kafka.retry_backoff_max }
+    }
+
+    /// The age from which on a broker may have forgotten a producer, with as much again to spare.
+    fn forgotten_after(&self) -> Duration {
+        self.config.kafka.producer_id_expiration / 2
+    }
+
     /// Batches with nothing newer than this are old; `None` on a topic whose records brokers stamp.
     fn old_before(&self, topic: &TopicInfo) -> Option<TimestampMs> {
-        let half = self.config.kafka.producer_id_expiration.as_millis() as i64 / 2;
-        (!topic.has_log_append_time()).then(|| (self.clock)() - half)
+        (!topic.has_log_append_time()).then(|| (self.clock)() - self.forgotten_after().as_millis() as i64)
     }
 }

@@ -153,7 +153,7 @@ impl Slot {
             let mut connection = context.dialer.dial(&address).await?;
             let version = connection.versions().pick(ApiKey::Produce, produce::VERSIONS).ok_or(Ended::Version)?;
             let kafka = &context.config.kafka;
-            let backoff = Backoff { first: kafka.retry_backoff, max: kafka.retry_backoff_max };
+            let backoff = context.retry_backoff();
             let ids = context.identity.get(&mut connection, kafka.request_timeout, backoff, &mut random).await?;
             let id = context.next_connection();
             Ok(Link { connection, id, version, ids, pending: VecDeque::new(), throttled_until: None })
@@ -289,7 +289,7 @@ impl Slot {
 
     /// The place in the window of the batch that goes next, made now if it is a new one.
     fn next_batch(&mut self, partition: &Partition, window: &mut Window, link: &Link, now: Instant) -> Option<usize> {
-        let forgotten_after = self.context.config.kafka.producer_id_expiration / 2;
+        let forgotten_after = self.context.forgotten_after();
         window.adopt(link.id, partition.topic().id(), now, forgotten_after, &mut self.effects);
         match window.next(now) {
             Next::Resend(place) => Some(place),
@@ -342,8 +342,7 @@ impl Slot {
                     Answered { attempt, code: codes::UNKNOWN_SERVER_ERROR, base_offset: -1, message }
                 }
             };
-            let kafka = &self.context.config.kafka;
-            let backoff = Backoff { first: kafka.retry_backoff, max: kafka.retry_backoff_max };
+            let backoff = self.context.retry_backoff();
             let mut pace = Pace { now, backoff, random: &mut self.random };
             partition.window().answered(answered, &mut pace, &mut self.effects);
             self.context.carry_out(&partition, &mut self.effects);
