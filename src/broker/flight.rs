@@ -232,6 +232,8 @@ impl Window {
         let Some(flight) = &mut self.flight else { return };
         let Some(place) = flight.in_flight.iter().position(|attempt| *attempt == answer.attempt) else { return };
         flight.in_flight.remove(place);
+        // What it says is what holds now.
+        flight.parked = None;
         let is_success = verdict(answer.code, false, 1) == Action::Delivered;
         if is_success {
             self.succeeded(&answer, pace.now, effects);
@@ -299,7 +301,6 @@ impl Window {
             flight.probe_refused = false;
             flight.attempts = 0;
             flight.not_before = None;
-            flight.parked = None;
             if shrunk {
                 flight.setback = Some(Setback::LogShrunk);
             }

@@ -268,6 +268,17 @@ async fn what_only_a_person_can_mend_is_parked_and_tried_again() {
 }
 
 #[tokio::test]
+async fn a_partition_whose_oldest_record_is_given_up_is_no_longer_parked() {
+    let mut bench = Bench::new();
+    let first = bench.send_new(1, Side::Fresh).unwrap();
+    bench.answer(first, TOPIC_AUTHORIZATION_FAILED);
+    assert_eq!(bench.resend(), Some(first));
+    bench.answer(first, INVALID_RECORD);
+    assert!(matches!(bench.effects[..], [Effect::DeadLetter(..)]));
+    assert!(bench.window.flight.as_ref().unwrap().parked.is_none());
+}
+
+#[tokio::test]
 async fn sequence_numbers_go_from_the_largest_on_to_0() {
     let (mut bench, five) = Bench::five();
     for attempt in five {
