@@ -106,3 +106,17 @@ async fn a_look_that_finds_nothing_lets_the_next_push_announce_itself() {
     schedule.attend(now, false);
     assert!(schedule.next_timer().is_some());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_new_leader_is_not_kept_waiting_for_what_the_old_one_said() {
+    let (mut old, _, partition) = drained();
+    let (now, drainer) = (Instant::now(), Drainer::new(2));
+    hold(&partition, now + Duration::from_secs(1));
+    push(&partition);
+    old.attend(now, false);
+    partition.assign(&drainer);
+    old.attend(now, false);
+    let mut new = Schedule::new(drainer);
+    new.attend(now, true);
+    assert_eq!(new.queued(), 1);
+}
