@@ -74,7 +74,7 @@ async fn write(running: &Running, writers: u32, records: u32, topics: &'static [
                     let key = (writer % 2 == 0).then_some(key.as_bytes());
                     let value = Some(value.as_bytes());
                     let record = Record { timestamp: now(), stamped_here: false, key, value, headers: &[] };
-                    outlet.put(topics[number as usize % topics.len()], By::Key, &record, None);
+                    outlet.put(topics[number as usize % topics.len()].as_bytes(), By::Key, &record, None);
                     if number % 50 == 49 {
                         budget.reserve(1).await;
                         budget.release(1);

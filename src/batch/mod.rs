@@ -71,8 +71,7 @@ impl Cutter {
                 let builder = &mut self.builder;
                 let taken = item.take_while(|record| {
                     let (stamp, suffix) = (record.timestamp, record.suffix);
-                    let fits = builder.len_bytes() + builder.encoded_len(stamp, suffix.len()) <= rules.max_bytes;
-                    if fits || builder.count() == 0 {
+                    if builder.has_room_for(stamp, suffix.len(), rules.max_bytes) || builder.count() == 0 {
                         builder.append(stamp, suffix);
                         return true;
                     }

@@ -125,7 +125,8 @@ impl Bound {
 }
 
 /// Puts the record of one of Dory's messages.
+#[inline]
 fn put_dory(outlet: &mut Outlet, message: &DoryMessage<'_>, now: TimestampMs) {
     let by = message.partition_key.map_or(By::Key, By::Modulo);
-    outlet.put(message.topic.as_str(), by, &message.record(now), None);
+    outlet.put(message.topic.as_bytes(), by, &message.record(now), None);
 }

@@ -40,7 +40,7 @@ pub enum By {
 pub struct Outlet {
     router: Arc<Router>,
     random: fastrand::Rng,
-    by_name: HashMap<Box<str>, usize>,
+    by_name: HashMap<Box<[u8]>, usize>,
     handles: Vec<Handle>,
     /// The handle used last: most records name the same topic as the one before.
     last: usize,
@@ -63,6 +63,9 @@ enum Target {
 #[derive(Debug)]
 struct Handle {
     topic: Arc<Topic>,
+    name: Arc<str>,
+    /// Whether its rule is to wait when memory is full.
+    blocks: bool,
     version: u32,
     place: Place,
     /// By partition.
@@ -112,15 +115,16 @@ impl Outlet {
         self.expected_bytes = bytes;
     }
 
-    /// Takes a record of a topic, whose name must be a valid one. `receipt` is the request that wants an answer and the record's
+    /// Takes a record of a topic, whose name must be one that Kafka allows. `receipt` is the request that wants an answer and the record's
     /// place in it. A record that cannot be taken is counted and its receipt settled; the others are not affected.
-    pub fn put(&mut self, topic: &str, by: By, record: &Record<'_>, receipt: Option<(&Arc<Request>, u32)>) {
+    #[inline]
+    pub fn put(&mut self, topic: &[u8], by: By, record: &Record<'_>, receipt: Option<(&Arc<Request>, u32)>) {
         let at = match self.handle(topic) {
             Ok(at) => at,
             Err((reason, words)) => return self.refuse(reason, -1, &words, receipt),
         };
         let handle = &mut self.handles[at];
-        let blocks = handle.topic.info().rules.full == FullPolicy::Block;
+        let blocks = handle.blocks;
         if !blocks && !self.router.budget.has_room() {
             return self.refuse(DropReason::MemoryFull, -1, "memory.limit is reached", receipt);
         }
@@ -149,7 +153,7 @@ impl Outlet {
             Err(partition) => {
                 self.accepted -= 1;
                 self.accepted_blocking -= u64::from(blocks);
-                let words = format!("topic {topic} has no partition {partition}");
+                let words = format!("topic {} has no partition {partition}", handle.topic.info().name);
                 self.refuse(DropReason::UnknownPartition, partition, &words, receipt);
             }
         }
@@ -208,9 +212,17 @@ impl Outlet {
     }
 
     /// The handle of a topic, up to date.
-    fn handle(&mut self, topic: &str) -> Result<usize, (DropReason, String)> {
-        let same = self.handles.get(self.last).is_some_and(|handle| &*handle.topic.info().name == topic);
-        let known = if same { Some(self.last) } else { self.by_name.get(topic).copied() };
+    #[inline]
+    fn handle(&mut self, topic: &[u8]) -> Result<usize, (DropReason, String)> {
+        match self.handles.get(self.last) {
+            Some(last) if last.name.as_bytes() == topic && last.topic.version() == last.version => Ok(self.last),
+            _ => self.other_handle(topic),
+        }
+    }
+
+    #[inline(never)]
+    fn other_handle(&mut self, topic: &[u8]) -> Result<usize, (DropReason, String)> {
+        let known = self.by_name.get(topic).copied();
         if let Some(at) = known {
             self.last = at;
             let handle = &mut self.handles[at];
@@ -229,7 +241,9 @@ impl Outlet {
         self.first_sight(topic, known)
     }
 
-    fn first_sight(&mut self, name: &str, known: Option<usize>) -> Result<usize, (DropReason, String)> {
+    fn first_sight(&mut self, topic: &[u8], known: Option<usize>) -> Result<usize, (DropReason, String)> {
+        // Never another than the name itself, for every byte that a name may have is ASCII.
+        let name = &*String::from_utf8_lossy(topic);
         let topic = loop {
             let topic = self
                 .router
@@ -254,7 +268,7 @@ impl Outlet {
                     self.by_name.clear();
                 }
                 self.handles.push(handle);
-                self.by_name.insert(name.into(), self.handles.len() - 1);
+                self.by_name.insert(name.as_bytes().into(), self.handles.len() - 1);
                 self.handles.len() - 1
             }
         };
@@ -278,8 +292,18 @@ impl Outlet {
 
 impl Handle {
     fn new(topic: Arc<Topic>) -> Self {
-        let mut handle =
-            Handle { topic, version: 0, place: Place::Unplaced, bursts: Vec::new(), held: None, sticky: None };
+        let name = topic.info().name.clone();
+        let blocks = topic.info().rules.full == FullPolicy::Block;
+        let mut handle = Handle {
+            topic,
+            name,
+            blocks,
+            version: 0,
+            place: Place::Unplaced,
+            bursts: Vec::new(),
+            held: None,
+            sticky: None,
+        };
         handle.renew();
         handle
     }

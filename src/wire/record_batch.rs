@@ -98,6 +98,14 @@ impl BatchBuilder {
         self.bytes.capacity()
     }
 
+    /// Whether the batch has at most `max_bytes` with one record more.
+    #[inline]
+    pub fn has_room_for(&self, timestamp: TimestampMs, suffix_len: usize, max_bytes: usize) -> bool {
+        let len = self.len_bytes();
+        // Only the records near the end are measured exactly.
+        len + RECORD_HEAD_BYTES + suffix_len <= max_bytes || len + self.encoded_len(timestamp, suffix_len) <= max_bytes
+    }
+
     /// Bytes that [`BatchBuilder::append`] would add.
     pub fn encoded_len(&self, timestamp: TimestampMs, suffix_len: usize) -> usize {
         let body = self.body_len(timestamp, suffix_len);
@@ -111,6 +119,7 @@ impl BatchBuilder {
     }
 
     /// Appends a record whose key, value and headers are encoded already. The caller keeps the batch below 2 GiB.
+    #[inline]
     pub fn append(&mut self, timestamp: TimestampMs, suffix: &[u8]) {
         if self.count == 0 {
             self.bytes.resize(HEADER_BYTES, 0);

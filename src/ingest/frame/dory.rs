@@ -12,7 +12,7 @@ use super::cursor::Cursor;
 use super::error::{EncodeError, Fault, Refusal, Refused};
 use super::topic::TopicName;
 use super::writer::FrameWriter;
-use super::{ANY_PARTITION, PARTITION_KEY, Request};
+use super::{ANY_PARTITION, PARTITION_KEY};
 use crate::record::{Record, TimestampMs};
 
 /// One record, for one topic.
@@ -42,8 +42,9 @@ impl<'a> DoryMessage<'a> {
     }
 }
 
+/// The message; the inner error: it is sound, but its topic cannot be.
 #[inline]
-pub(super) fn decode(mut body: Cursor<'_>, api_key: i16) -> Result<Request<'_>, Fault> {
+pub(super) fn decode(mut body: Cursor<'_>, api_key: i16) -> Result<Result<DoryMessage<'_>, Refused>, Fault> {
     let flags = body.i16("Flags")?;
     if flags != 0 {
         return Err(Fault::Flags(flags));
@@ -61,8 +62,8 @@ pub(super) fn decode(mut body: Cursor<'_>, api_key: i16) -> Result<Request<'_>, 
     let value = body.blob("Value")?;
     body.finish()?;
     Ok(match TopicName::new(topic) {
-        Some(topic) => Request::Dory(DoryMessage { topic, partition_key, timestamp, key, value }),
-        None => Request::Refused(Refused { api_key, correlation_id: None, records: 1, refusal: Refusal::InvalidTopic }),
+        Some(topic) => Ok(DoryMessage { topic, partition_key, timestamp, key, value }),
+        None => Err(Refused { api_key, correlation_id: None, records: 1, refusal: Refusal::InvalidTopic }),
     })
 }
 

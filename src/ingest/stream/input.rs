@@ -12,8 +12,8 @@ use crate::ingest::charge::Charge;
 use crate::ingest::{Context, Counters, READ_BYTES};
 
 thread_local! {
-    /// Where a worker thread reads to: an unfinished frame of up to one read, and a read. Used within one poll, never
-    /// across an await.
+    /// Where a worker thread reads to, behind the beginning of the frame that the read before ended in. Used within one poll,
+    /// never across an await.
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -54,7 +54,8 @@ impl Input {
         self.need.saturating_sub(self.pending.len())
     }
 
-    /// Reads once, `at_most` so many bytes and not more than [`READ_BYTES`], and lets `serve` have all that is there.
+    /// Reads once, `at_most` so many bytes and not more than [`READ_BYTES`] with what is pending, so that a read's burst is
+    /// not larger than that either, and lets `serve` have all that is there.
     ///
     /// # Errors
     /// Those of the socket; `WouldBlock` if nothing is there.
@@ -68,11 +69,11 @@ impl Input {
             return self.read_large(stream, serve);
         }
         SCRATCH.with_borrow_mut(|scratch| {
-            scratch.resize(2 * READ_BYTES, 0);
+            scratch.resize(READ_BYTES, 0);
             let kept = self.pending.len();
-            // Less than what is needed is pending, so it is less than a read.
+            // Less than what is needed is pending, and no more is needed than a read: so there is room for a byte at least.
             scratch[..kept].copy_from_slice(&self.pending);
-            let count = stream.try_read(&mut scratch[kept..kept + at_most.clamp(1, READ_BYTES)])?;
+            let count = stream.try_read(&mut scratch[kept..][..at_most.clamp(1, READ_BYTES - kept)])?;
             if count == 0 {
                 return Ok(Read::End);
             }

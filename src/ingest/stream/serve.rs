@@ -14,7 +14,7 @@ use crate::ingest::frame::error::Malformed;
 use crate::ingest::frame::produce::{Acks, ProduceRequest};
 use crate::ingest::frame::query::MetadataRequest;
 use crate::ingest::frame::topic::TopicName;
-use crate::ingest::frame::{Decoded, METADATA, Request, next_request};
+use crate::ingest::frame::{Decoded, METADATA, Request, next_dory, next_request};
 use crate::ingest::{Context, put_dory};
 use crate::queue::partition::Partition;
 use crate::queue::topic::Topics;
@@ -93,6 +93,12 @@ impl Service {
             if self.is_full() {
                 break Rest::Stalled;
             }
+            if let Some((message, len)) = next_dory(left, &self.seat.0.frame) {
+                put_dory(&mut self.outlet, &message, now);
+                used += len;
+                requests += 1;
+                continue;
+            }
             match next_request(left, &self.seat.0.frame) {
                 Decoded::Frame { frame, len } => {
                     self.take(frame, len, arrived, now);
@@ -140,9 +146,9 @@ impl Service {
             let ProduceRequest { correlation_id, record_count, timeout, .. } = *request;
             self.unanswered.begin(correlation_id, record_count, len, timeout, arrived)
         });
-        let topic = request.topic.as_str();
+        let topic = request.topic.as_bytes();
         #[cfg(test)]
-        assert_ne!(topic, crate::ingest::tests::PANIC_TOPIC);
+        assert_ne!(topic, crate::ingest::tests::PANIC_TOPIC.as_bytes());
         let mut records = request.records(now);
         let mut headers = Vec::new();
         for index in 0.. {
