@@ -68,6 +68,16 @@ fn wrong_arguments_end_with_64_and_say_why_on_standard_error() {
 }
 
 #[test]
+fn a_codec_for_produce_is_refused_with_the_place_where_it_belongs() {
+    let (code, _, stderr) = ended(&["produce", "-t", "t", "-z", "zstd"], b"a\n");
+    assert_eq!(code, Some(64));
+    assert!(stderr.contains("the daemon compresses") && stderr.contains("compression_type"), "{stderr}");
+    let (code, _, stderr) = ended(&["produce", "-t", "t", "-K", ":", "file"], b"");
+    assert_eq!(code, Some(64));
+    assert!(stderr.contains("add -l"), "{stderr}");
+}
+
+#[test]
 fn a_wrong_configuration_ends_with_78_and_shows_its_place() {
     let (_directory, path) = file("forebay.toml", "[producer]\nlingr = \"5ms\"\n");
     let mut shown = Vec::new();

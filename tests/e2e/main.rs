@@ -11,6 +11,7 @@ mod doubt;
 mod faults;
 mod malformed;
 mod memory;
+mod produce;
 mod programs;
 mod refusals;
 mod sockets;

@@ -102,7 +102,7 @@ pub(super) fn start_clients(daemon: &Daemon, shares: &[Share]) -> Result<Clients
         if let Some(key) = &share.key {
             command.args(["-k", key]);
         }
-        command.arg(&share.file).stdin(Stdio::null()).kill_on_drop(true).spawn()
+        command.arg("-l").arg(&share.file).stdin(Stdio::null()).kill_on_drop(true).spawn()
     };
     let clients = shares.iter().map(start).collect::<io::Result<_>>();
     clients.map(Clients).map_err(|error| failure("cannot start a client", &error))

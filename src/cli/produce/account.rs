@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 
 use tokio::time::Instant;
 
-use super::report::{End, RecordFailure, Tally};
+use super::report::{End, Place, RecordFailure, Tally};
 use crate::ingest::frame::answer::{Answer, AnswerBody, RecordResults};
 use crate::wire::codes;
 
 /// A request without its answer.
 #[derive(Debug)]
 pub(super) struct Sent {
-    /// The line of its first record, from 1.
-    pub(super) first_line: u64,
+    /// The number of its first record, from 1.
+    pub(super) first: u64,
     /// How many.
     pub(super) records: u64,
     /// When to give up waiting for it; `None`: never.
@@ -24,20 +24,35 @@ pub(super) struct Sent {
 pub(super) struct Account<P> {
     sent: BTreeMap<i32, Sent>,
     tally: Tally,
-    /// Called with the count of what is acknowledged.
+    /// Records in requests so far, answered or not.
+    requested: u64,
+    /// Called with how many records are acknowledged, and how many are sent.
     progress: P,
 }
 
-impl<P: Fn(u64)> Account<P> {
+impl<P: Fn(u64, u64)> Account<P> {
     /// `unacknowledged`: nothing will be answered.
     pub(super) fn new(unacknowledged: bool, progress: P) -> Self {
         let tally = Tally { unanswered: unacknowledged, ..Tally::default() };
-        Account { sent: BTreeMap::new(), tally, progress }
+        Account { sent: BTreeMap::new(), tally, requested: 0, progress }
     }
 
     /// A request goes out that will be answered under this id.
     pub(super) fn add(&mut self, correlation_id: i32, sent: Sent) {
+        self.requested += sent.records;
         self.sent.insert(correlation_id, sent);
+        self.show_progress();
+    }
+
+    /// A request goes out that will not be answered: this is all that its records can get.
+    pub(super) fn add_unanswered(&mut self, records: u64) {
+        self.requested += records;
+        self.tally.acknowledged += records;
+        self.show_progress();
+    }
+
+    fn show_progress(&self) {
+        (self.progress)(self.tally.acknowledged, self.requested);
     }
 
     /// Requests without an answer.
@@ -62,12 +77,6 @@ impl<P: Fn(u64)> Account<P> {
         self.tally
     }
 
-    /// Counts records that have what was asked for.
-    pub(super) fn acknowledge(&mut self, records: u64) {
-        self.tally.acknowledged += records;
-        (self.progress)(self.tally.acknowledged);
-    }
-
     /// Counts what an answer says.
     ///
     /// # Errors
@@ -82,7 +91,8 @@ impl<P: Fn(u64)> Account<P> {
                 self.settle(&sent, answer, results);
             }
             AnswerBody::Produce(results) if results.iter().len() as u64 == sent.records => {
-                self.settle(&sent, answer, error_codes(results));
+                self.settle(&sent, answer, results.iter().map(|result| result.error_code));
+                self.locate(results);
             }
             _ => {
                 self.tally.unknown += sent.records;
@@ -94,11 +104,10 @@ impl<P: Fn(u64)> Account<P> {
 
     /// Counts what became of the records of a request.
     fn settle(&mut self, sent: &Sent, answer: &Answer<'_>, results: impl Iterator<Item = i16>) {
-        let mut acknowledged = 0;
         let mut failure: Option<(u64, i16)> = None;
-        for (line, code) in (sent.first_line..).zip(results) {
+        for (record, code) in (sent.first..).zip(results) {
             match code {
-                codes::NONE => acknowledged += 1,
+                codes::NONE => self.tally.acknowledged += 1,
                 codes::REQUEST_TIMED_OUT => self.tally.unsettled += 1,
                 codes::UNKNOWN_SERVER_ERROR => self.tally.unknown += 1,
                 _ => self.tally.refused += 1,
@@ -106,19 +115,26 @@ impl<P: Fn(u64)> Account<P> {
             // The message speaks of a record with the answer's own code.
             let explained = failure.is_some_and(|(_, code)| code == answer.error_code);
             if code != codes::NONE && (failure.is_none() || (code == answer.error_code && !explained)) {
-                failure = Some((line, code));
+                failure = Some((record, code));
             }
         }
-        self.acknowledge(acknowledged);
-        if let Some((line, code)) = failure {
+        self.show_progress();
+        if let Some((record, code)) = failure {
             let message = answer.message.filter(|_| code == answer.error_code).map(str::to_owned);
-            self.tally.failure.get_or_insert(RecordFailure { line, code, message });
+            self.tally.failure.get_or_insert(RecordFailure { record, code, message });
         }
     }
-}
 
-fn error_codes(results: RecordResults<'_>) -> impl Iterator<Item = i16> {
-    results.iter().map(|result| result.error_code)
+    /// Notes where the records are now.
+    fn locate(&mut self, results: RecordResults<'_>) {
+        for result in results.iter().filter(|result| result.error_code == codes::NONE) {
+            let offset = result.offset;
+            let place =
+                self.tally.places.entry(result.partition).or_insert(Place { records: 0, offsets: offset..=offset });
+            place.records += 1;
+            place.offsets = *place.offsets.start().min(&offset)..=*place.offsets.end().max(&offset);
+        }
+    }
 }
 
 /// An answer to no request is the daemon's last word, or not forebay's at all.

@@ -1,13 +1,12 @@
-//! One connection to the daemon: lines go out as requests, answers come back and are counted.
+//! One connection to the daemon: pieces of the input go out as requests, answers come back and are counted.
 //!
-//! It first asks for the listener's limits, so that a line which cannot be sent is known before the daemon would close the
+//! It first asks for the listener's limits, so that a record which cannot be sent is known before the daemon would close the
 //! connection over it. After the first failure nothing more is sent, and what is under way is waited for.
 //!
 //! Invariants: at most [`UNANSWERED_MAX`] requests are unanswered and about [`WAITING_BYTES_MAX`] bytes wait to be written; input is
-//! read only when all whole lines of what was read are in requests. Answers are always read: a daemon that cannot write does not read.
+//! read only when all whole pieces of what was read are in requests. Answers are always read: a daemon that cannot write does not read.
 
 use std::future::Future;
-use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -17,48 +16,28 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use super::account::{Account, Sent};
-use super::lines::Lines;
+use super::cut::{Cut, Pieces};
+use super::input::{Chunk, InputError};
 use super::report::{End, Tally};
+use super::request::{Options, REQUEST_BYTES_MAX};
 use crate::cli::signals::Interrupted;
 use crate::ingest::frame::answer::{Answer, AnswerBody, next_answer};
-use crate::ingest::frame::produce::{Acks, ProduceEncoder, ProduceHead};
+use crate::ingest::frame::produce::Acks;
 use crate::ingest::frame::query::encode_versions_request;
 use crate::ingest::frame::{Decoded, Limits};
-use crate::record::Record;
 
 /// Requests that may be unanswered.
 pub(super) const UNANSWERED_MAX: usize = 64;
-/// Records of one request.
-pub(super) const REQUEST_RECORDS_MAX: usize = 500;
-/// Bytes of one request of more than one record.
-const REQUEST_BYTES_MAX: usize = 256 * 1024;
 /// Bytes that may wait to be written before another request is made.
 const WAITING_BYTES_MAX: usize = 1 << 20;
 /// Bytes of the largest answer: many more than one about that many records has.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 /// Bytes to read at once.
 const READ_BYTES: usize = 16 * 1024;
-/// Bytes of a record beside its key and value: Timestamp, two sizes, HeaderCount.
-const RECORD_BYTES: usize = 8 + 4 + 4 + 2;
 /// How much longer than its timeout to wait for an answer that should say that it is over: it tells of each record.
 const GRACE: Duration = Duration::from_secs(1);
 /// The CorrelationId of the question for limits; no request for records has it.
 const LIMITS_ID: i32 = -1;
-
-/// What to do with each line.
-#[derive(Clone, Debug)]
-pub(super) struct Options {
-    /// A name that Kafka allows.
-    pub(super) topic: String,
-    /// `None`: the daemon chooses.
-    pub(super) partition: Option<i32>,
-    /// Of every record; `None`: null.
-    pub(super) key: Option<Vec<u8>>,
-    /// When a record is done.
-    pub(super) acks: Acks,
-    /// How long to wait for that.
-    pub(super) timeout: Option<Duration>,
-}
 
 /// The state of one run of `produce`.
 #[derive(Debug)]
@@ -66,7 +45,7 @@ pub(super) struct Exchange<P> {
     options: Options,
     /// Known once the daemon has told them.
     limits: Option<Limits>,
-    lines: Lines,
+    pieces: Pieces,
     /// Whether all of the input has been read.
     input_over: bool,
     /// What is to be written, and how much of it is.
@@ -82,16 +61,16 @@ pub(super) struct Exchange<P> {
     deadline: Option<Instant>,
 }
 
-type Chunks = mpsc::Receiver<io::Result<Vec<u8>>>;
+type Chunks = mpsc::Receiver<Result<Chunk, InputError>>;
 
-impl<P: Fn(u64)> Exchange<P> {
-    pub(super) fn new(options: Options, progress: P) -> Self {
+impl<P: Fn(u64, u64)> Exchange<P> {
+    pub(super) fn new(options: Options, cut: Cut, progress: P) -> Self {
         let account = Account::new(options.acks == Acks::None, progress);
         Exchange {
             options,
             account,
             limits: None,
-            lines: Lines::default(),
+            pieces: Pieces::new(cut),
             input_over: false,
             out: Vec::new(),
             written: 0,
@@ -114,7 +93,7 @@ impl<P: Fn(u64)> Exchange<P> {
             Err(end) => end,
         };
         let failed = self.account.has_failed() || !matches!(end, End::Complete);
-        let unsent_from = (failed && !self.lines.is_over()).then(|| self.lines.number());
+        let unsent_from = (failed && !self.pieces.is_over()).then(|| self.pieces.number());
         (self.account.close(unsent_from), end)
     }
 
@@ -130,7 +109,7 @@ impl<P: Fn(u64)> Exchange<P> {
         encode_versions_request(&mut self.out, LIMITS_ID);
         self.deadline = self.deadline_from_now();
         loop {
-            self.make_requests()?;
+            self.make_requests();
             if self.is_done() && !closing {
                 if self.options.acks == Acks::All {
                     return Ok(());
@@ -166,9 +145,9 @@ impl<P: Fn(u64)> Exchange<P> {
     }
 
     /// Whether the input is over and everything is written and answered.
-    fn is_done(&self) -> bool {
+    fn is_done(&mut self) -> bool {
         self.limits.is_some()
-            && (self.stopped() || self.lines.is_over())
+            && (self.stopped() || self.pieces.is_over())
             && self.out.is_empty()
             && self.account.unanswered() == 0
     }
@@ -182,8 +161,8 @@ impl<P: Fn(u64)> Exchange<P> {
         let Some(limits) = self.limits else { return false };
         !self.input_over
             && !self.stopped()
-            && self.lines.len_bytes() <= limits.max_frame_size
-            && self.lines.first().is_none()
+            && self.pieces.len_bytes() <= limits.max_frame_size
+            && self.pieces.first().is_none()
     }
 
     fn deadline_from_now(&self) -> Option<Instant> {
@@ -203,18 +182,19 @@ impl<P: Fn(u64)> Exchange<P> {
     }
 
     /// Takes a chunk and those that wait behind it; nothing is the end of the input.
-    fn take_input(&mut self, first: Option<io::Result<Vec<u8>>>, chunks: &mut Chunks) {
+    fn take_input(&mut self, first: Option<Result<Chunk, InputError>>, chunks: &mut Chunks) {
         let mut next = first;
         loop {
             match next {
-                Some(Ok(chunk)) => self.lines.push(&chunk),
+                Some(Ok(Chunk::Bytes(bytes))) => self.pieces.push(&bytes),
+                Some(Ok(Chunk::EndOfSource)) => self.pieces.end_source(),
                 Some(Err(error)) => return self.stop(End::Input(error)),
                 None => {
                     self.input_over = true;
-                    return self.lines.end();
+                    return self.pieces.end();
                 }
             }
-            if self.lines.len_bytes() >= REQUEST_BYTES_MAX {
+            if self.pieces.len_bytes() >= REQUEST_BYTES_MAX {
                 return;
             }
             match chunks.try_recv() {
@@ -244,65 +224,30 @@ impl<P: Fn(u64)> Exchange<P> {
         self.stop(End::Lost("the daemon closed the connection".to_owned()));
     }
 
-    /// Makes requests of the lines that are there, as many as may be unanswered.
-    fn make_requests(&mut self) -> Result<(), End> {
-        let Some(limits) = self.limits else { return Ok(()) };
+    /// Makes requests of the pieces that are there, as many as may be unanswered.
+    fn make_requests(&mut self) {
+        let Some(limits) = self.limits else { return };
         while !self.stopped() && self.account.unanswered() < UNANSWERED_MAX && self.out.len() < WAITING_BYTES_MAX {
-            let first_line = self.lines.number();
-            let records = self.encode_request(&limits)?;
-            if records == 0 {
-                break;
-            }
+            let first = self.pieces.number();
+            let made = self.options.encode_request(self.next_id, &mut self.pieces, &limits, &mut self.out);
+            let records = match made {
+                Ok(0) => break,
+                Ok(records) => records,
+                Err(end) => {
+                    // What is under way is waited for.
+                    self.stop(end);
+                    break;
+                }
+            };
             match self.options.acks {
                 Acks::All => {
                     let deadline = self.deadline_from_now();
-                    self.account.add(self.next_id, Sent { first_line, records, deadline });
+                    self.account.add(self.next_id, Sent { first, records, deadline });
                 }
-                Acks::None => self.account.acknowledge(records),
+                Acks::None => self.account.add_unanswered(records),
             }
             self.next_id = self.next_id.wrapping_add(1) & i32::MAX;
         }
-        Ok(())
-    }
-
-    /// Appends one request and returns how many records are in it; 0 if there is no line for it, or one that fits in no frame.
-    fn encode_request(&mut self, limits: &Limits) -> Result<u64, End> {
-        let Options { topic, partition, key, acks, timeout } = &self.options;
-        let (partition, acks, timeout) = (*partition, *acks, *timeout);
-        let head = ProduceHead { correlation_id: self.next_id, acks, timeout, topic, partition };
-        let unsendable = |error| End::Lost(format!("a request cannot be made: {error}"));
-        let mut request = ProduceEncoder::begin(&mut self.out, &head).map_err(unsendable)?;
-        let records_max = REQUEST_RECORDS_MAX.min(limits.max_records_per_request);
-        let key = key.as_deref();
-        let mut too_long = false;
-        while (request.count() as usize) < records_max {
-            let begun = self.lines.len_bytes();
-            let Some(value) = self.lines.first() else {
-                too_long = begun > limits.max_frame_size;
-                break;
-            };
-            let size = request.len_bytes() + RECORD_BYTES + key.map_or(0, <[u8]>::len) + value.len();
-            if size > limits.max_frame_size {
-                too_long = request.count() == 0;
-                break;
-            }
-            if size > REQUEST_BYTES_MAX && request.count() > 0 {
-                break;
-            }
-            let record = Record { timestamp: 0, stamped_here: true, key, value: Some(value), headers: &[] };
-            request.push(&record).map_err(unsendable)?;
-            self.lines.take_first();
-        }
-        let records = request.count();
-        if records > 0 {
-            request.finish().map_err(unsendable)?;
-        } else {
-            drop(request);
-            if too_long {
-                self.stop(End::LineTooLong { line: self.lines.number(), limit: limits.max_frame_size });
-            }
-        }
-        Ok(u64::from(records))
     }
 
     fn take_answers(&mut self) -> Result<(), End> {

@@ -1,9 +1,12 @@
 //! What is said at the end, and with what code. Pure.
 
-use std::fmt;
-use std::io;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use super::input::InputError;
 use crate::cli::exit::{self, Failure};
 use crate::cli::signals::Interrupted;
 use crate::cli::status::{grouped, span};
@@ -22,17 +25,55 @@ pub(super) struct Tally {
     pub(super) unknown: u64,
     /// The record that stopped the input.
     pub(super) failure: Option<RecordFailure>,
-    /// The first line that was not sent, if any may be.
+    /// The first record that was not sent, if any may be.
     pub(super) unsent_from: Option<u64>,
+    /// Where those are that the cluster has, by partition.
+    pub(super) places: BTreeMap<i32, Place>,
     /// Whether nothing was to be acknowledged.
     pub(super) unanswered: bool,
+}
+
+/// What one partition has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// How many of our records.
+    pub(super) records: u64,
+    /// Their first and last offset; records of others may lie between.
+    pub(super) offsets: RangeInclusive<i64>,
+}
+
+/// What the user calls the records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Names {
+    /// Lines of the only source.
+    Lines,
+    /// Whatever delimiters part, or lines of several sources, counted through.
+    Records,
+    /// Each is one of these, whole.
+    Files(Vec<PathBuf>),
+}
+
+impl Names {
+    /// The name of record `number`, from 1.
+    fn of(&self, number: u64) -> String {
+        let path = |files: &[PathBuf]| files.get(usize::try_from(number.checked_sub(1)?).ok()?).cloned();
+        match self {
+            Names::Lines => format!("line {}", grouped(number)),
+            Names::Files(files) => match path(files) {
+                Some(path) if path.as_os_str() == "-" => "standard input".to_owned(),
+                Some(path) => path.display().to_string(),
+                None => "the end".to_owned(),
+            },
+            Names::Records => format!("record {}", grouped(number)),
+        }
+    }
 }
 
 /// A record without what was asked for.
 #[derive(Debug)]
 pub(super) struct RecordFailure {
-    /// Its line, from 1.
-    pub(super) line: u64,
+    /// Its number, from 1.
+    pub(super) record: u64,
     /// Kafka's error code.
     pub(super) code: i16,
     /// The daemon's words.
@@ -45,11 +86,11 @@ pub(super) enum End {
     /// The input is over, or a record has failed, and nothing is under way.
     Complete,
     /// The input could not be read any further.
-    Input(io::Error),
-    /// A line does not fit in a frame.
-    LineTooLong {
+    Input(InputError),
+    /// A record does not fit in a frame.
+    TooLong {
         /// Its number, from 1.
-        line: u64,
+        record: u64,
         /// `max_frame_size` of the listener.
         limit: usize,
     },
@@ -65,22 +106,28 @@ pub(super) enum End {
 ///
 /// # Errors
 /// If a record does not have what was asked for.
-pub(super) fn judge(tally: &Tally, end: &End, elapsed: Duration) -> Result<String, Failure> {
+pub(super) fn judge(tally: &Tally, end: &End, names: &Names, elapsed: Duration) -> Result<String, Failure> {
     let (code, cause) = match (end, &tally.failure) {
         (End::Interrupted(signal), _) => (signal.exit_code(), "interrupted".to_owned()),
-        (_, Some(failure)) => (record_exit_code(failure.code), failure.to_string()),
+        (_, Some(failure)) => (record_exit_code(failure.code), failed(failure, names)),
         (End::Complete, None) => return Ok(success(tally, elapsed)),
-        (End::Input(error), _) => (exit::IO, format!("cannot read the input: {error}")),
-        (End::LineTooLong { line, limit }, _) => {
-            let line = grouped(*line);
-            (exit::DATA, format!("line {line} does not fit in a frame of {limit} bytes; see max_frame_size"))
+        (End::Input(error), _) => (exit::IO, error.to_string()),
+        (End::TooLong { record, limit }, _) => {
+            let remedy = match names {
+                Names::Files(_) => "with -l each of its lines is a record; or raise the listener's max_frame_size",
+                _ => "raise the listener's max_frame_size",
+            };
+            (
+                exit::DATA,
+                format!("{} does not fit in a frame of {} bytes; {remedy}", names.of(*record), grouped(*limit as u64)),
+            )
         }
         (End::Lost(why), _) => (exit::UNAVAILABLE, why.clone()),
         (End::TimedOut, _) => (exit::TEMPORARY, "the daemon did not answer in time".to_owned()),
     };
     // The daemon's words may be a broker's.
     let cause = cause.replace(char::is_control, "\u{fffd}");
-    Err(Failure::new(code, format_args!("{cause}\n{}", balance(tally))))
+    Err(Failure::new(code, format_args!("{cause}\n{}", balance(tally, names))))
 }
 
 fn record_exit_code(code: i16) -> u8 {
@@ -91,15 +138,22 @@ fn record_exit_code(code: i16) -> u8 {
     }
 }
 
-impl fmt::Display for RecordFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let RecordFailure { line, code, message } = self;
-        write!(f, "line {}: {} ({code})", grouped(*line), codes::name(*code))?;
-        match message {
-            Some(message) => write!(f, ": {message}"),
-            None => Ok(()),
-        }
+fn failed(failure: &RecordFailure, names: &Names) -> String {
+    let RecordFailure { record, code, message } = failure;
+    let message = message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();
+    format!("{}: {} ({code}){message}", names.of(*record), codes::name(*code))
+}
+
+/// Where the records are, one line a partition. Nothing if nothing is known.
+pub(super) fn places(tally: &Tally) -> String {
+    let mut out = String::new();
+    for (partition, Place { records, offsets }) in &tally.places {
+        let (first, last) = offsets.clone().into_inner();
+        let at = if first == last { format!("at offset {first}") } else { format!("at offsets {first} to {last}") };
+        // Writing to a string cannot fail.
+        let _ = writeln!(out, "partition {partition}: {} {at}", count(*records));
     }
+    out
 }
 
 fn success(tally: &Tally, elapsed: Duration) -> String {
@@ -108,18 +162,18 @@ fn success(tally: &Tally, elapsed: Duration) -> String {
         _ => span(elapsed),
     };
     let done = if tally.unanswered { "sent, unacknowledged," } else { "acknowledged" };
-    format!("{} {done} in {time}", records(tally.acknowledged))
+    format!("{} {done} in {time}", count(tally.acknowledged))
 }
 
-fn records(count: u64) -> String {
-    let noun = if count == 1 { "record" } else { "records" };
-    format!("{} {noun}", grouped(count))
+fn count(records: u64) -> String {
+    let noun = if records == 1 { "record" } else { "records" };
+    format!("{} {noun}", grouped(records))
 }
 
-fn balance(tally: &Tally) -> String {
+fn balance(tally: &Tally, names: &Names) -> String {
     let mut words = match tally.unanswered {
-        false => format!("{} acknowledged", records(tally.acknowledged)),
-        true => format!("at most {} sent, unacknowledged", records(tally.acknowledged)),
+        false => format!("{} acknowledged", count(tally.acknowledged)),
+        true => format!("at most {} sent, unacknowledged", count(tally.acknowledged)),
     };
     for (count, what) in
         [(tally.refused, "refused"), (tally.unsettled, "still on their way"), (tally.unknown, "with an unknown fate")]
@@ -131,8 +185,8 @@ fn balance(tally: &Tally) -> String {
     if tally.unsettled + tally.unknown > 0 {
         words += " (to send those again may double them)";
     }
-    if let Some(line) = tally.unsent_from {
-        words += &format!("; nothing was sent from line {} on", grouped(line));
+    if let Some(record) = tally.unsent_from {
+        words += &format!("; nothing was sent from {} on", names.of(record));
     }
     words
 }
@@ -140,9 +194,10 @@ fn balance(tally: &Tally) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io;
 
     fn failed(code: i16) -> Tally {
-        let failure = RecordFailure { line: 1234, code, message: Some("no\x1b room".to_owned()) };
+        let failure = RecordFailure { record: 1234, code, message: Some("no\x1b room".to_owned()) };
         Tally { acknowledged: 1233, failure: Some(failure), unsent_from: Some(1300), ..Tally::default() }
     }
 
@@ -150,7 +205,7 @@ mod tests {
     fn success_is_one_line() {
         let words = |acknowledged, unanswered, ms| {
             let tally = Tally { acknowledged, unanswered, ..Tally::default() };
-            judge(&tally, &End::Complete, Duration::from_millis(ms)).unwrap()
+            judge(&tally, &End::Complete, &Names::Lines, Duration::from_millis(ms)).unwrap()
         };
         assert_eq!(words(1000, false, 420), "1,000 records acknowledged in 0.4 s");
         assert_eq!(words(1, false, 90_000), "1 record acknowledged in 1 min 30 s");
@@ -160,7 +215,7 @@ mod tests {
     #[test]
     fn a_failed_record_is_named_and_the_others_are_counted() {
         let tally = Tally { refused: 2, unknown: 1, ..failed(codes::MESSAGE_TOO_LARGE) };
-        let failure = judge(&tally, &End::Complete, Duration::ZERO).unwrap_err();
+        let failure = judge(&tally, &End::Complete, &Names::Lines, Duration::ZERO).unwrap_err();
         assert_eq!(failure.code, exit::DATA);
         assert_eq!(
             failure.message,
@@ -172,17 +227,45 @@ mod tests {
 
     #[test]
     fn each_end_has_its_code() {
-        let code = |tally: &Tally, end: End| judge(tally, &end, Duration::ZERO).unwrap_err().code;
+        let code = |tally: &Tally, end: End| judge(tally, &end, &Names::Lines, Duration::ZERO).unwrap_err().code;
         let none = Tally::default();
         assert_eq!(code(&none, End::Lost("gone".to_owned())), 69);
         assert_eq!(code(&none, End::TimedOut), 75);
-        assert_eq!(code(&none, End::Input(io::Error::other("broken"))), 74);
-        assert_eq!(code(&none, End::LineTooLong { line: 1, limit: 10 }), 65);
+        assert_eq!(
+            code(&none, End::Input(InputError::Read("standard input".to_owned(), io::Error::other("broken")))),
+            74
+        );
+        assert_eq!(code(&none, End::TooLong { record: 1, limit: 10 }), 65);
         assert_eq!(code(&none, End::Interrupted(Interrupted::Interrupt)), 130);
         assert_eq!(code(&failed(3), End::Lost("gone".to_owned())), 65);
         assert_eq!(code(&failed(7), End::Complete), 75);
         assert_eq!(code(&failed(89), End::Complete), 75);
         assert_eq!(code(&failed(-1), End::Lost("gone".to_owned())), 69);
         assert_eq!(code(&failed(3), End::Interrupted(Interrupted::Terminate)), 143);
+    }
+
+    #[test]
+    fn a_file_that_is_a_record_is_called_by_its_name() {
+        let names = Names::Files(vec!["a.json".into(), "-".into()]);
+        let tally = Tally { acknowledged: 1, unsent_from: Some(2), ..Tally::default() };
+        let end = End::TooLong { record: 1, limit: 1_048_576 };
+        let failure = judge(&tally, &end, &names, Duration::ZERO).unwrap_err();
+        assert_eq!(
+            failure.message,
+            "forebay: a.json does not fit in a frame of 1,048,576 bytes; with -l each of its lines is a record; or \
+             raise the listener's max_frame_size\n1 record acknowledged; nothing was sent from standard input on"
+        );
+        assert_eq!(Names::Records.of(1234), "record 1,234");
+    }
+
+    #[test]
+    fn places_are_told_by_partition() {
+        let place = |records, first, last| Place { records, offsets: first..=last };
+        let places = BTreeMap::from([(10, place(1, 7, 7)), (2, place(1500, 0, 2000))]);
+        let tally = Tally { places, ..Tally::default() };
+        assert_eq!(
+            super::places(&tally),
+            "partition 2: 1,500 records at offsets 0 to 2000\npartition 10: 1 record at offset 7\n"
+        );
     }
 }

@@ -1,18 +1,21 @@
 use std::future;
-use std::io::Write;
 use std::os::unix::net::UnixStream as StdStream;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use clap::Parser;
 use tokio::sync::oneshot;
 
-use super::exchange::{REQUEST_RECORDS_MAX, UNANSWERED_MAX};
-use super::report::{End, Tally};
+use super::cut::Cut;
+use super::exchange::UNANSWERED_MAX;
+use super::input::{CHUNK_BYTES, Chunk, InputError};
+use super::report::{End, Place, Tally};
+use super::request::{Options, OwnedHeader, REQUEST_RECORDS_MAX};
 use super::*;
 use crate::cli::signals::Interrupted;
-use crate::ingest::frame::answer::encode_error;
+use crate::ingest::frame::answer::{encode_error, encode_produce_answer};
 use crate::ingest::frame::produce::Acks;
 use crate::ingest::frame::{Limits, PRODUCE};
+use crate::queue::receipt::RecordResult;
 use crate::wire::codes;
 use fake::{Daemon, acknowledge, answer};
 
@@ -21,19 +24,36 @@ mod fake;
 const LIMITS: Limits = Limits { max_frame_size: 1 << 20, max_records_per_request: 10_000 };
 
 fn options() -> Options {
-    Options { topic: "t".to_owned(), partition: None, key: None, acks: Acks::All, timeout: None }
+    Options {
+        topic: "t".to_owned(),
+        partition: None,
+        key: None,
+        key_delimiter: None,
+        empty_is_null: false,
+        headers: vec![],
+        acks: Acks::All,
+        timeout: None,
+    }
 }
 
-fn chunks_of(input: &[&[u8]]) -> mpsc::Receiver<io::Result<Vec<u8>>> {
+fn lines() -> Cut {
+    Cut::At(b"\n".to_vec())
+}
+
+fn bytes(bytes: &[u8]) -> Result<Chunk, InputError> {
+    Ok(Chunk::Bytes(bytes.to_vec()))
+}
+
+fn chunks_of(input: &[&[u8]]) -> mpsc::Receiver<Result<Chunk, InputError>> {
     let (sender, receiver) = mpsc::channel(input.len().max(1));
     for chunk in input {
-        sender.try_send(Ok(chunk.to_vec())).unwrap();
+        sender.try_send(bytes(chunk)).unwrap();
     }
     receiver
 }
 
 async fn produce(stream: UnixStream, options: Options, input: &[&[u8]]) -> (Tally, End) {
-    Exchange::new(options, |_| ()).run(stream, chunks_of(input), future::pending()).await
+    Exchange::new(options, lines(), |_, _| ()).run(stream, chunks_of(input), future::pending()).await
 }
 
 /// As many lines as were asked for, each with its number.
@@ -45,14 +65,14 @@ fn numbered(lines: usize) -> Vec<u8> {
 async fn every_line_is_a_record_and_is_acknowledged() {
     let (daemon, stream) = Daemon::start(LIMITS, acknowledge);
     let progress = Mutex::new(Vec::new());
-    let exchange = Exchange::new(options(), |count| progress.lock().unwrap().push(count));
+    let exchange = Exchange::new(options(), lines(), |count, of| progress.lock().unwrap().push((count, of)));
     let (tally, end) = exchange.run(stream, chunks_of(&[&numbered(1200)]), future::pending()).await;
     assert!(matches!(end, End::Complete), "{end:?}");
     assert_eq!((tally.acknowledged, tally.refused, tally.unknown, tally.unsent_from), (1200, 0, 0, None));
-    assert_eq!(*progress.lock().unwrap(), [500, 1000, 1200]);
+    assert_eq!(*progress.lock().unwrap(), [(0, 500), (0, 1000), (0, 1200), (500, 1200), (1000, 1200), (1200, 1200)]);
     let seen = daemon.seen();
     assert_eq!(seen.len(), 1200);
-    assert_eq!((&seen[0], &seen[1199]), (&(None, b"1".to_vec()), &(None, b"1200".to_vec())));
+    assert_eq!((&seen[0], &seen[1199]), (&(None, Some(b"1".to_vec())), &(None, Some(b"1200".to_vec()))));
 }
 
 #[tokio::test]
@@ -81,16 +101,11 @@ async fn the_request_says_what_the_arguments_say() {
         acknowledge(n, request, out)
     });
     let timeout = Some(Duration::from_secs(30));
-    let options = Options {
-        topic: "audit".to_owned(),
-        partition: Some(7),
-        key: Some(b"k\xff".to_vec()),
-        acks: Acks::All,
-        timeout,
-    };
+    let options =
+        Options { topic: "audit".to_owned(), partition: Some(7), key: Some(b"k\xff".to_vec()), timeout, ..options() };
     produce(stream, options, &[b"a\n"]).await;
     assert_eq!(*heads.lock().unwrap(), [("audit".to_owned(), Some(7), Acks::All, timeout)]);
-    assert_eq!(daemon.seen(), [(Some(b"k\xff".to_vec()), b"a".to_vec())]);
+    assert_eq!(daemon.seen(), [(Some(b"k\xff".to_vec()), Some(b"a".to_vec()))]);
 }
 
 #[tokio::test]
@@ -114,16 +129,16 @@ async fn many_requests_are_under_way_before_the_first_answer() {
 #[tokio::test]
 async fn input_that_comes_slowly_is_sent_as_it_comes() {
     let (sender, chunks) = mpsc::channel(1);
-    sender.try_send(Ok(b"first\n".to_vec())).unwrap();
+    sender.try_send(bytes(b"first\n")).unwrap();
     let mut sender = Some(sender);
     let (daemon, stream) = Daemon::start(LIMITS, move |n, request, out| {
         // The second line is typed only when the first has arrived; then the input ends.
         if let Some(sender) = sender.take() {
-            sender.blocking_send(Ok(b"second\n".to_vec())).unwrap();
+            sender.blocking_send(bytes(b"second\n")).unwrap();
         }
         acknowledge(n, request, out)
     });
-    let (tally, _) = Exchange::new(options(), |_| ()).run(stream, chunks, future::pending()).await;
+    let (tally, _) = Exchange::new(options(), lines(), |_, _| ()).run(stream, chunks, future::pending()).await;
     assert_eq!(tally.acknowledged, 2);
     assert_eq!(daemon.values(), [b"first".to_vec(), b"second".to_vec()]);
 }
@@ -143,7 +158,7 @@ async fn a_refused_request_stops_the_input_and_tells_its_line() {
     let (tally, end) = produce(stream, options(), &chunks).await;
     assert!(matches!(end, End::Complete), "{end:?}");
     let failure = tally.failure.unwrap();
-    assert_eq!((failure.line, failure.code, failure.message.as_deref()), (501, 3, Some("no such topic")));
+    assert_eq!((failure.record, failure.code, failure.message.as_deref()), (501, 3, Some("no such topic")));
     assert_eq!(tally.refused, 500);
     // Whatever was under way is acknowledged, and then it stops.
     let seen = daemon.seen().len() as u64;
@@ -161,7 +176,7 @@ async fn of_a_request_that_failed_in_part_each_record_counts_for_itself() {
     let (tally, _) = produce(stream, options(), &[&numbered(6)]).await;
     assert_eq!((tally.acknowledged, tally.unknown, tally.unsettled, tally.refused), (2, 1, 1, 2));
     let failure = tally.failure.unwrap();
-    assert_eq!((failure.line, failure.code, failure.message.as_deref()), (4, 10, Some("too large")));
+    assert_eq!((failure.record, failure.code, failure.message.as_deref()), (4, 10, Some("too large")));
     drop(daemon);
 }
 
@@ -196,7 +211,7 @@ async fn an_answer_that_the_time_is_over_leaves_the_records_on_their_way() {
     });
     let (tally, _) = produce(stream, options(), &[&numbered(3)]).await;
     assert_eq!((tally.acknowledged, tally.unsettled), (1, 2));
-    assert_eq!(tally.failure.unwrap().line, 2);
+    assert_eq!(tally.failure.unwrap().record, 2);
     drop(daemon);
 }
 
@@ -222,12 +237,15 @@ async fn a_signal_ends_it_and_tells_what_is_known() {
         true
     });
     let (sender, chunks) = mpsc::channel(2);
-    sender.try_send(Ok(numbered(500))).unwrap();
+    sender.try_send(bytes(&numbered(500))).unwrap();
     // The second request comes only after the answer to the first.
     let sender = Mutex::new(Some(sender));
-    let exchange = Exchange::new(options(), |_| {
+    let exchange = Exchange::new(options(), lines(), |acknowledged, _| {
+        if acknowledged == 0 {
+            return;
+        }
         if let Some(sender) = sender.lock().unwrap().take() {
-            sender.try_send(Ok(b"one more\n".to_vec())).unwrap();
+            sender.try_send(bytes(b"one more\n")).unwrap();
         }
     });
     let (tally, end) = exchange.run(stream, chunks, async { interrupted.await.unwrap() }).await;
@@ -243,7 +261,7 @@ async fn a_line_that_fits_in_no_frame_is_told_by_its_number() {
         let (daemon, stream) = Daemon::start(limits, acknowledge);
         let long = "x".repeat(300) + end_of_line;
         let (tally, end) = produce(stream, options(), &[b"a\nb\n", long.as_bytes()]).await;
-        assert!(matches!(end, End::LineTooLong { line: 3, limit: 200 }), "{end:?}");
+        assert!(matches!(end, End::TooLong { record: 3, limit: 200 }), "{end:?}");
         assert_eq!((tally.acknowledged, tally.unsent_from), (2, Some(3)));
         assert_eq!(daemon.values(), [b"a", b"b"]);
     }
@@ -274,10 +292,11 @@ async fn without_acknowledgements_it_is_over_when_the_daemon_has_read_all() {
 async fn input_that_breaks_off_is_a_failure_after_the_records_before_it() {
     let (daemon, stream) = Daemon::start(LIMITS, acknowledge);
     let (sender, chunks) = mpsc::channel(2);
-    sender.try_send(Ok(b"a\nb".to_vec())).unwrap();
-    sender.try_send(Err(io::Error::other("the disk is gone"))).unwrap();
-    let (tally, end) = Exchange::new(options(), |_| ()).run(stream, chunks, future::pending()).await;
-    assert!(matches!(&end, End::Input(error) if error.to_string() == "the disk is gone"), "{end:?}");
+    sender.try_send(bytes(b"a\nb")).unwrap();
+    let gone = InputError::Read("a.log".to_owned(), io::Error::other("the disk is gone"));
+    sender.try_send(Err(gone)).unwrap();
+    let (tally, end) = Exchange::new(options(), lines(), |_, _| ()).run(stream, chunks, future::pending()).await;
+    assert!(matches!(&end, End::Input(error) if error.to_string() == "cannot read a.log: the disk is gone"), "{end:?}");
     assert_eq!(tally.unsent_from.unwrap(), tally.acknowledged + 1);
     drop(daemon);
 }
@@ -297,51 +316,65 @@ async fn a_socket_of_something_else_is_told() {
     }
 }
 
-#[derive(Parser)]
-struct Line {
-    #[command(flatten)]
-    arguments: Arguments,
-}
-
-fn parse(line: &str) -> Result<Arguments, String> {
-    let line = ["produce"].into_iter().chain(line.split_whitespace());
-    Line::try_parse_from(line).map(|line| line.arguments).map_err(|error| error.to_string())
-}
-
-#[test]
-fn arguments_have_defaults_and_are_checked() {
-    let arguments = parse("-t audit").unwrap();
-    assert_eq!(
-        (arguments.acks, arguments.timeout, arguments.key, arguments.quiet),
-        (super::Acks::All, None, None, false)
-    );
-    let arguments = parse("-s a.sock -t audit -p 3 -k key --acks 0 --timeout 5min -q lines.txt").unwrap();
-    assert_eq!(arguments.socket, PathBuf::from("a.sock"));
-    assert_eq!((arguments.partition, arguments.acks), (Some(3), super::Acks::None));
-    assert_eq!((arguments.timeout, arguments.file), (Some(Duration::from_secs(300)), Some("lines.txt".into())));
-    for (wrong, why) in [
-        ("", "--topic"),
-        ("-t a/b", "a topic's name is"),
-        ("-t a -p -1", "-1"),
-        ("-t a --acks 1", "possible values: all, 0"),
-        ("-t a --timeout 30", "no unit; say 500ms, 30s, 5min or 1h"),
-        ("-t a --timeout 0s", "nothing is acknowledged at once"),
-        ("-t a --timeout 600h", "24 days at most"),
-    ] {
-        let error = parse(wrong).unwrap_err();
-        assert!(error.contains(why), "{wrong}: {error}");
+#[tokio::test]
+async fn whole_sources_are_records_and_one_that_is_too_large_is_told() {
+    for (limits, sent) in [(LIMITS, 3), (Limits { max_frame_size: 1000, ..LIMITS }, 2)] {
+        let (daemon, stream) = Daemon::start(limits, acknowledge);
+        let (sender, chunks) = mpsc::channel(10);
+        let large = bytes(&[b'x'; 2000]);
+        for chunk in [bytes(b"a\nb\n"), Ok(Chunk::EndOfSource), Ok(Chunk::EndOfSource), large, Ok(Chunk::EndOfSource)] {
+            sender.try_send(chunk).unwrap();
+        }
+        drop(sender);
+        let exchange = Exchange::new(options(), Cut::Whole, |_, _| ());
+        let (tally, end) = exchange.run(stream, chunks, future::pending()).await;
+        assert_eq!((tally.acknowledged, daemon.values()[..2].to_vec()), (sent, vec![b"a\nb\n".to_vec(), vec![]]));
+        assert_eq!(matches!(end, End::TooLong { record: 3, limit: 1000 }), sent == 2, "{end:?}");
+        assert_eq!(tally.unsent_from, (sent == 2).then_some(3));
     }
 }
 
-#[test]
-fn input_is_read_in_chunks_to_its_end() {
-    let (sender, mut chunks) = mpsc::channel(CHUNKS_MAX);
-    let bytes = vec![7; CHUNK_BYTES + 1];
-    read_all(&bytes[..], &sender);
-    drop(sender);
-    let mut read = Vec::new();
-    while let Some(chunk) = chunks.blocking_recv() {
-        read.extend(chunk.unwrap());
+#[tokio::test]
+async fn headers_go_with_every_record_and_count_for_its_size() {
+    let header =
+        |name: &str, value: Option<&[u8]>| OwnedHeader { name: name.to_owned(), value: value.map(<[u8]>::to_owned) };
+    let headers = vec![header("a", Some(b"1")), header("a", Some(b"")), header("b", None)];
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&seen);
+    let (daemon, stream) = Daemon::start(LIMITS, move |n, request, out| {
+        let (mut records, mut headers) = (request.records(0), Vec::new());
+        while records.next_record(&mut headers).is_some() {
+            let owned = |h: &crate::record::Header<'_>| (h.name.to_vec(), h.value.map(<[u8]>::to_vec));
+            kept.lock().unwrap().push(headers.iter().map(owned).collect::<Vec<_>>());
+        }
+        acknowledge(n, request, out)
+    });
+    let with_headers = Options { headers, ..options() };
+    let (tally, _) = produce(stream, with_headers.clone(), &[b"x\ny\n"]).await;
+    assert_eq!(tally.acknowledged, 2);
+    let expected = vec![(b"a".to_vec(), Some(b"1".to_vec())), (b"a".to_vec(), Some(vec![])), (b"b".to_vec(), None)];
+    assert_eq!(*seen.lock().unwrap(), [expected.clone(), expected]);
+    drop(daemon);
+
+    // 8 + 31 bytes stand before the records, 18 are a record's own, 22 are these headers, one is the value.
+    for (max_frame_size, fits) in [(80, true), (79, false)] {
+        let (_daemon, stream) = Daemon::start(Limits { max_frame_size, ..LIMITS }, acknowledge);
+        let (tally, end) = produce(stream, with_headers.clone(), &[b"x\n"]).await;
+        assert_eq!((tally.acknowledged == 1, matches!(end, End::Complete)), (fits, fits), "{max_frame_size}: {end:?}");
     }
-    assert_eq!(read, bytes);
+}
+
+#[tokio::test]
+async fn places_of_the_records_are_kept_by_partition() {
+    let (daemon, stream) = Daemon::start(LIMITS, |n, request, out| {
+        let result = |offset| RecordResult { error_code: 0, partition: n as i32, offset };
+        let results: Vec<_> = (0..i64::from(request.record_count)).map(|at| result(7 + at * 2)).collect();
+        encode_produce_answer(out, request.correlation_id, None, &results).unwrap();
+        true
+    });
+    let limits_two = numbered(501);
+    let (tally, _) = produce(stream, options(), &[&limits_two]).await;
+    let place = |records, offsets| Place { records, offsets };
+    assert_eq!(tally.places.into_iter().collect::<Vec<_>>(), [(0, place(500, 7..=1005)), (1, place(1, 7..=7))]);
+    drop(daemon);
 }
