@@ -52,7 +52,7 @@ fn file(name: &str, content: &str) -> (TempDir, PathBuf) {
 fn help_and_version_go_to_standard_output_and_are_no_failure() {
     let (code, stdout, stderr) = ended(&["--help"], b"");
     assert_eq!((code, stderr.as_str()), (Some(0), ""));
-    assert!(stdout.contains("Usage: forebay") && stdout.contains("Exit codes:"), "{stdout}");
+    assert!(stdout.contains("Usage: forebay") && stdout.contains("Exit status:"), "{stdout}");
     let version = format!("forebay {}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!(ended(&["version"], b""), (Some(0), version.clone(), String::new()));
     assert_eq!(ended(&["--version"], b""), (Some(0), version, String::new()));
@@ -114,8 +114,53 @@ fn what_config_prints_is_a_configuration() {
 
     let (code, shown, _) = ended(&["config", "show", "-c", text(&path)], b"");
     assert_eq!(code, Some(0));
+    assert_eq!(ended(&["config", "show", "--defaults"], b""), (Some(0), shown.clone(), String::new()));
     let (_directory, again) = file("again.toml", &shown);
     assert_eq!(ended(&["config", "show", "-c", text(&again)], b""), (Some(0), shown, String::new()));
+}
+
+#[test]
+fn a_configuration_is_begun_only_where_there_is_none() {
+    let (directory, path) = file("there.toml", "# mine\n");
+    let (code, stdout, stderr) = ended(&["config", "init", text(&path)], b"");
+    assert_eq!((code, stdout.as_str()), (Some(73), ""));
+    assert!(stderr.contains("there.toml is there already and is left alone"), "{stderr}");
+    assert_eq!(fs::read_to_string(&path).expect("it is there"), "# mine\n");
+    let new = directory.path().join("new.toml");
+    assert_eq!(ended(&["config", "init", text(&new)], b""), (Some(0), String::new(), String::new()));
+    let ok = format!("{}: ok\n", new.display());
+    assert_eq!(ended(&["config", "check", text(&new)], b""), (Some(0), ok, String::new()));
+    let nowhere = directory.path().join("no/new.toml");
+    assert_eq!(ended(&["config", "init", text(&nowhere)], b"").0, Some(73));
+}
+
+#[test]
+fn manual_pages_are_written_and_groff_has_nothing_to_say_against_them() {
+    let directory = TempDir::with_prefix("forebay-").expect("a temporary directory");
+    let pages = directory.path().join("man1");
+    let (code, written, stderr) = ended(&["man", "-d", text(&pages)], b"");
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    let written: Vec<&Path> = written.lines().map(Path::new).collect();
+    for name in ["forebay.1", "forebay-produce.1", "forebay-config-init.1"] {
+        assert!(written.contains(&pages.join(name).as_path()), "{name} is not among {written:?}");
+    }
+    let page = fs::read_to_string(pages.join("forebay-produce.1")).expect("it is there");
+    assert_eq!(ended(&["man", "produce"], b""), (Some(0), page, String::new()));
+    let (code, _, stderr) = ended(&["man", "prodoce"], b"");
+    assert_eq!(code, Some(64));
+    assert!(stderr.contains("no command \"prodoce\""), "{stderr}");
+
+    if !Command::new("groff").arg("--version").stdin(Stdio::null()).output().is_ok_and(|o| o.status.success()) {
+        let _ = writeln!(std::io::stderr(), "skipping the look at manual pages: groff is not installed");
+        return;
+    }
+    for path in written {
+        let mut groff = Command::new("groff");
+        groff.args(["-man", "-Tutf8", "-ww", "-P-cbou"]).arg(path);
+        let (status, page, stderr) = run(groff, Stdio::null(), SOON);
+        assert!(status.success() && stderr.is_empty(), "{}: {stderr}", path.display());
+        assert!(String::from_utf8_lossy(&page).contains("SEE ALSO"), "{}", path.display());
+    }
 }
 
 #[test]

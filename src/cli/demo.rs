@@ -28,17 +28,13 @@ const TOPIC: &str = "demo";
 /// Its partitions.
 const PARTITIONS: usize = 12;
 
-/// See records travel through a daemon into a Kafka cluster, with trouble on the way, and get the proof that none was lost.
+/// Show records survive trouble on their way to Kafka, and prove it.
 ///
 /// Starts three in-memory brokers and the daemon, sends a text file from several client processes, moves leaders, loses answers and
-/// kills a broker in the middle, reads every partition back, and prints the ledger. Needs nothing; leaves nothing behind.
-///
-/// Exits with 0 if the balance holds, with 1 if a record is lost, doubled or out of order.
+/// kills a broker in the middle, reads every partition back, and prints the ledger. Needs nothing, leaves nothing behind, and takes
+/// some seconds.
 #[derive(Debug, Args)]
-#[command(after_long_help = "\
-Examples:
-  forebay demo
-  forebay demo --input /usr/share/dict/words --clients 16")]
+#[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{EXIT_STATUS}"))]
 pub(super) struct Arguments {
     /// The text to send, line by line; without it this directory's sources, or this program's own documentation.
     #[arg(long, value_name = "FILE")]
@@ -50,6 +46,17 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(1_000..=5_000_000))]
     records: u32,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  forebay demo
+  forebay demo --input /usr/share/dict/words --clients 16";
+
+const EXIT_STATUS: &str = "\
+Exit status:
+    0  the balance holds
+    1  a record is lost, doubled or out of order, or the demonstration cannot run
+   64  wrong arguments";
 
 /// Runs it to its end.
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -130,7 +137,7 @@ fn verdict(status: &Status, audit: &Audit, sent: u64) -> Result<(), Failure> {
     }
     output::print(
         "\nThe balance holds. With a Kafka of your own, or `forebay dev-broker`:\n  \
-         forebay config init > forebay.toml && forebay run --config forebay.toml\n  \
+         forebay config init forebay.toml && forebay run --config forebay.toml\n  \
          date | forebay produce --socket /run/forebay/forebay.sock -t test\n",
     )
 }

@@ -14,24 +14,33 @@ use crate::devbroker::{DevBrokerError, DevCluster, Settings};
 /// Speaks enough of Kafka's protocol for forebay, kcat and librdkafka's consumers, on 127.0.0.1. Everything is lost when it ends, with
 /// SIGINT or SIGTERM. When it is ready it prints the brokers' addresses on one line.
 #[derive(Debug, Args)]
-#[command(after_long_help = "\
-Example:
-  forebay dev-broker --brokers 1 --topic audit:12
-  kcat -b 127.0.0.1:19091 -t audit -C")]
+#[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{EXIT_STATUS}"))]
 pub(super) struct Arguments {
     /// How many brokers.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
     brokers: u16,
-    /// The first broker's port; the others have those after it. 0: any that are free.
+    /// The first broker's port; the others have those after it. With 0, any that are free.
     #[arg(long, default_value_t = 19091)]
     port: u16,
     /// A topic that is there from the start, as NAME:PARTITIONS or NAME; may be given more than once.
     #[arg(long = "topic", value_name = "NAME:PARTITIONS", value_parser = parse_topic)]
     topics: Vec<Topic>,
-    /// Partitions of topics without a number; whoever names a topic that is not there creates it.
+    /// How many partitions a topic has without a number of its own. Whoever names a topic that is not there creates it.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     partitions: u16,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  forebay dev-broker                                # 127.0.0.1:19091 to 19093
+  forebay dev-broker --brokers 1 --topic audit:12
+  kcat -C -b 127.0.0.1:19091 -t audit -o beginning  # read what has arrived";
+
+const EXIT_STATUS: &str = "\
+Exit status:
+    0  told to stop
+   64  wrong arguments
+   69  a port is in use";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Topic {

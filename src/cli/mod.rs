@@ -12,6 +12,7 @@ mod config;
 mod demo;
 mod dev_broker;
 mod log;
+mod man;
 mod output;
 mod produce;
 mod run;
@@ -24,31 +25,51 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use exit::Failure;
 
 const EXAMPLES: &str = "\
-Try it without a Kafka of your own, in three terminals:
-  forebay dev-broker
-  forebay run --config forebay.toml     # [kafka] bootstrap_servers = [\"127.0.0.1:19091\"]
-  date | forebay produce --socket /run/forebay/forebay.sock -t test";
+Examples:
+  forebay demo                                       # see it work; needs nothing
+  forebay config init /etc/forebay/forebay.toml      # begin a configuration
+  forebay run -c /etc/forebay/forebay.toml           # the daemon
+  date | forebay produce -t test                     # a first record
+  forebay status                                     # what became of it";
 
-const EXIT_CODES: &str = "\
-Exit codes:
-   0  done                            73  a file or socket cannot be created
-   1  a fault in forebay itself       74  reading or writing failed
-  64  wrong arguments                 75  not done in time; it may work later
-  65  records were refused            77  permission denied
-  69  the daemon cannot be reached    78  the configuration is wrong
- 130, 143  interrupted by SIGINT or SIGTERM";
+const FILES: &str = "\
+Files:
+  /etc/forebay/forebay.toml   the configuration, where the packages put it; any other path will do
+  /run/forebay/forebay.sock   the socket that takes records, by default
+  /run/forebay/admin.sock     the socket that tells how the daemon is, by default";
+
+const EXIT_STATUS: &str = "\
+Exit status:
+    0  done
+    1  a fault in forebay itself
+   64  wrong arguments
+   65  records were refused
+   69  the daemon, or Kafka, cannot be reached
+   73  a file or socket cannot be created
+   74  reading or writing failed
+   75  not done in time; it may work later
+   77  permission denied
+   78  the configuration is wrong
+  130  interrupted by SIGINT
+  143  interrupted by SIGTERM";
 
 /// A producer daemon for Apache Kafka.
 ///
 /// Local programs hand records to forebay over a Unix socket; forebay delivers them to Kafka, batched and in order, and says
-/// so when they are replicated.
+/// so when they are replicated. `forebay run` is the daemon; the other commands are for those who run it.
 #[derive(Debug, Parser)]
-#[command(name = "forebay", version, max_term_width = 100, after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
+#[command(
+    name = "forebay",
+    version,
+    max_term_width = 100,
+    after_help = EXAMPLES,
+    after_long_help = format!("{EXAMPLES}\n\n{EXIT_STATUS}\n\n{FILES}")
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -63,13 +84,16 @@ enum Command {
     Demo(demo::Arguments),
     DevBroker(dev_broker::Arguments),
     Completions(completions::Arguments),
+    Man(man::Arguments),
     /// Print the version.
+    #[command(after_long_help = "Exit status:\n    0  done")]
     Version,
 }
 
 /// Does what the arguments say, and returns the exit code. The first argument is the program's name.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
-    let cli = match Cli::try_parse_from(arguments) {
+    let parsed = parser().try_get_matches_from(arguments).and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => {
             // Nobody is left to tell that the help could not be printed.
@@ -89,6 +113,19 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     }
 }
 
+/// All arguments, with their help. clap takes the full stop from the end of a help text; where it is of several sentences, it is
+/// given back.
+fn parser() -> clap::Command {
+    fn with_full_stops(command: clap::Command) -> clap::Command {
+        let command = command.mut_subcommands(with_full_stops);
+        command.mut_args(|argument| {
+            let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+            if help.contains(". ") && !help.ends_with('.') { argument.help(help + ".") } else { argument }
+        })
+    }
+    with_full_stops(Cli::command())
+}
+
 fn execute(command: Command) -> Result<(), Failure> {
     match command {
         Command::Run(arguments) => run::run(&arguments),
@@ -97,7 +134,8 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Config(arguments) => config::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::DevBroker(arguments) => dev_broker::run(&arguments),
-        Command::Completions(arguments) => completions::run(&arguments, &mut Cli::command()),
+        Command::Completions(arguments) => completions::run(&arguments, &mut parser()),
+        Command::Man(arguments) => man::run(&arguments, parser()),
         Command::Version => output::print(concat!("forebay ", env!("CARGO_PKG_VERSION"), "\n")),
     }
 }

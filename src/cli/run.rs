@@ -15,18 +15,13 @@ const THREADS_MAX: usize = 4;
 
 /// Run the daemon in the foreground.
 ///
-/// Takes records from local programs and delivers them to Kafka until SIGTERM or SIGINT; then it takes no more, delivers
-/// what it holds for at most daemon.drain_timeout, and ends with 0. A second signal ends the wait. Kafka need not be there when the
-/// daemon starts.
-///
-/// The log goes to standard error.
+/// Takes records from local programs and delivers them to Kafka until SIGTERM or SIGINT. Then it takes no more, delivers
+/// what it holds for at most daemon.drain_timeout, and ends; a second signal cuts that short. Kafka need not be there when the
+/// daemon starts. The log goes to standard error.
 #[derive(Debug, Args)]
-#[command(after_long_help = "\
-Example:
-  forebay config init > forebay.toml
-  forebay run --config forebay.toml --log-level info,forebay::broker=debug")]
+#[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{EXIT_STATUS}\n\n{ENVIRONMENT}"))]
 pub(super) struct Arguments {
-    /// The configuration file; `forebay config init` prints one to start from.
+    /// The configuration file; `forebay config init` writes one to start from.
     #[arg(short, long, value_name = "FILE", env = "FOREBAY_CONFIG")]
     config: PathBuf,
     /// How a line of the log looks.
@@ -36,6 +31,26 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FILTER", env = "FOREBAY_LOG", default_value = "info", value_parser = log::check_filter)]
     log_level: String,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  forebay run -c /etc/forebay/forebay.toml
+  forebay run -c forebay.toml --log-level info,forebay::broker=debug
+  forebay run -c forebay.toml --log-format json 2>&1 | jq .message";
+
+const EXIT_STATUS: &str = "\
+Exit status:
+    0  told to stop, and everything is delivered
+    1  a fault in forebay itself; it has stopped in order
+   64  wrong arguments
+   73  a socket cannot be made: its path, its directory or its group
+   75  told to stop, and records were not delivered within daemon.drain_timeout
+   78  the configuration is wrong";
+
+const ENVIRONMENT: &str = "\
+Environment:
+  NO_COLOR       if not empty: no colours in the log
+  NOTIFY_SOCKET  set by systemd: where READY=1 and STOPPING=1 go";
 
 /// Returns when the daemon has ended.
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {

@@ -18,18 +18,28 @@ use crate::admin::client::{self, ClientError};
 /// Every record that was accepted is delivered, held, dead-lettered or dropped. A partition is parked when Kafka refuses it for a
 /// reason that only a person can mend: its records are kept and tried again now and then.
 #[derive(Debug, Args)]
-#[command(after_long_help = "\
-Examples:
-  forebay status --admin /run/forebay/admin.sock
-  forebay status --json | jq .ledger.held")]
+#[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{EXIT_STATUS}"))]
 pub(super) struct Arguments {
-    /// The daemon's admin socket.
+    /// The daemon's admin socket: admin.path of its configuration.
     #[arg(long, value_name = "PATH", env = "FOREBAY_ADMIN", default_value = "/run/forebay/admin.sock")]
     admin: PathBuf,
-    /// Print one JSON object.
+    /// Print one JSON object, for scripts.
     #[arg(long)]
     json: bool,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  forebay status
+  watch forebay status                      # as it changes
+  forebay status --json | jq .ledger.held   # records that Kafka does not have yet";
+
+const EXIT_STATUS: &str = "\
+Exit status:
+    0  the daemon has answered
+   64  wrong arguments
+   69  the daemon cannot be reached
+   77  the admin socket is not for this user";
 
 /// Asks and prints.
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {

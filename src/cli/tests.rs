@@ -6,20 +6,27 @@ fn parse(line: &str) -> Result<Command, clap::Error> {
 
 #[test]
 fn the_arguments_are_consistent() {
-    Cli::command().debug_assert();
+    parser().debug_assert();
 }
 
 #[test]
-fn every_command_has_a_line_about_it_and_every_argument_too() {
+fn every_command_and_every_argument_says_what_it_is_for() {
     fn check(command: &clap::Command) {
         let name = command.get_name();
-        assert!(command.get_about().is_some(), "{name} says nothing about itself");
+        let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+        assert!(about.len() > 10 && !about.ends_with('.'), "{name}: one sentence about itself, not {about:?}");
+        let help = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();
+        assert!(help.contains("Exit status:\n"), "{name} does not say how it ends");
+        assert!(help.lines().all(|line| line.len() <= 100), "{name}: a line after the options is too long");
         for argument in command.get_arguments() {
-            assert!(argument.get_help().is_some(), "{name}: {} says nothing about itself", argument.get_id());
+            let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+            let id = argument.get_id();
+            assert!(help.len() > 5 && help.starts_with(|c: char| c.is_uppercase()), "{name}: {id} says {help:?}");
+            assert_eq!(help.contains(". "), help.ends_with('.'), "{name}: {id} says {help:?}");
         }
         command.get_subcommands().for_each(check);
     }
-    check(&Cli::command());
+    check(&parser());
 }
 
 #[test]

@@ -95,14 +95,15 @@ Examples:
 
 const EXIT_STATUS: &str = "\
 Exit status:
-   0  every record is acknowledged
-  64  wrong arguments
-  65  a record was refused, or is too large
-  69  the daemon cannot be reached, or the connection was lost
-  74  the input cannot be read, or not be copied
-  75  not acknowledged within --timeout, or the daemon's memory is full: try again later
-  77  the socket is not for this user
- 130, 143  interrupted by SIGINT or SIGTERM";
+    0  every record is acknowledged
+   64  wrong arguments
+   65  a record was refused, or is too large
+   69  the daemon cannot be reached, or the connection was lost
+   74  the input cannot be read, or not be copied
+   75  not acknowledged within --timeout, or the daemon's memory is full: try again later
+   77  the socket is not for this user
+  130  interrupted by SIGINT
+  143  interrupted by SIGTERM";
 
 /// Bytes that the user wrote.
 pub(super) type Bytes = std::sync::Arc<[u8]>;
