@@ -7,6 +7,7 @@
 
 pub mod exit;
 
+mod check;
 mod completions;
 mod config;
 mod demo;
@@ -33,6 +34,7 @@ const EXAMPLES: &str = "\
 Examples:
   forebay demo                                       # see it work; needs nothing
   forebay config init /etc/forebay/forebay.toml      # begin a configuration
+  forebay check -c /etc/forebay/forebay.toml         # can it work here?
   forebay run -c /etc/forebay/forebay.toml           # the daemon
   date | forebay produce -t test                     # a first record
   forebay status                                     # what became of it";
@@ -78,6 +80,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Arguments),
+    Check(check::Arguments),
     Produce(produce::Arguments),
     Status(status::Arguments),
     Config(config::Arguments),
@@ -129,6 +132,7 @@ fn parser() -> clap::Command {
 fn execute(command: Command) -> Result<(), Failure> {
     match command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
         Command::Produce(arguments) => produce::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Config(arguments) => config::run(&arguments),

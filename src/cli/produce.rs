@@ -37,7 +37,7 @@ use arguments::Acks;
 use exchange::Exchange;
 use input::{CHUNKS_MAX, read_all};
 
-pub(super) use arguments::Arguments;
+pub(super) use arguments::{Arguments, parse_topic};
 
 /// Returns when every record is acknowledged.
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {

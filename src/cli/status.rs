@@ -2,6 +2,8 @@
 
 mod render;
 
+pub(super) use render::size;
+
 use std::path::PathBuf;
 use std::time::Duration;
 

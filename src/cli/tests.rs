@@ -39,6 +39,9 @@ fn what_is_wrong_with_arguments_is_said() {
         ("dev-broker --topic a:none", ErrorKind::ValueValidation),
         ("dev-broker --brokers 0", ErrorKind::ValueValidation),
         ("completions cmd", ErrorKind::InvalidValue),
+        ("check -c a.toml --offline -t a", ErrorKind::ArgumentConflict),
+        ("check -c a.toml -t a/b", ErrorKind::ValueValidation),
+        ("check -c a.toml --backlog-limit 8GiB", ErrorKind::MissingRequiredArgument),
         ("stauts", ErrorKind::InvalidSubcommand),
     ] {
         let error = parse(line).map(|_| ()).unwrap_err();
@@ -51,6 +54,9 @@ fn sound_arguments_are_taken() {
     for line in [
         "run -c f.toml --log-format json --log-level warn,forebay::broker=trace",
         "status --admin a.sock --json",
+        "check -c a.toml",
+        "check -c a.toml -t a -t b --json --backlog-directory d --backlog-limit 8GiB",
+        "check -c a.toml --offline",
         "config check a.toml",
         "config check -c a.toml",
         "config show --config a.toml",

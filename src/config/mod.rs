@@ -33,7 +33,7 @@ use std::time::Duration;
 
 pub use error::{ConfigError, Problem};
 pub use topics::{InvalidPattern, PatternOverlap, TopicPattern, Topics};
-pub use units::{UnitError, format_duration, parse_duration};
+pub use units::{UnitError, format_duration, parse_duration, parse_size};
 
 /// Everything that the configuration file decides. The fields are the file's keys, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -44,8 +44,11 @@ pub enum UnitError {
     TooLarge,
 }
 
-/// Bytes.
-pub(super) fn parse_size(text: &str) -> Result<u64, UnitError> {
+/// Bytes: "512B", "64KiB", "8GiB".
+///
+/// # Errors
+/// Whatever is not a whole number with a unit behind it.
+pub fn parse_size(text: &str) -> Result<u64, UnitError> {
     parse(text, SIZES)
 }
 

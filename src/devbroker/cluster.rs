@@ -16,7 +16,7 @@ use super::faults::Faults;
 use super::partition::{NO_LEADER, Partition};
 use crate::wire::api::metadata::Broker;
 use crate::wire::api::produce::TopicRef;
-use crate::wire::api::{ApiKey, api_versions, describe_producers, fetch, find_coordinator};
+use crate::wire::api::{ApiKey, api_versions, describe_configs, describe_producers, fetch, find_coordinator};
 use crate::wire::api::{init_producer_id, list_offsets, metadata, produce};
 use crate::wire::codes;
 
@@ -284,6 +284,7 @@ pub(super) fn served(api: ApiKey) -> RangeInclusive<i16> {
         ApiKey::FindCoordinator => find_coordinator::VERSIONS,
         ApiKey::ApiVersions => api_versions::VERSIONS,
         ApiKey::InitProducerId => init_producer_id::VERSIONS,
+        ApiKey::DescribeConfigs => describe_configs::VERSIONS,
         ApiKey::DescribeProducers => describe_producers::VERSIONS,
     }
 }

@@ -52,10 +52,15 @@ pub struct Settings {
     pub brokers: usize,
     /// Ports by broker; where there is none, or 0, any free one.
     pub ports: Vec<u16>,
+    /// What it calls itself.
+    pub cluster_id: String,
     /// Whether a client's Metadata request creates the topics that it names.
     pub auto_create_topics: bool,
     /// Partitions of a topic that is created so.
     pub default_partitions: usize,
+    /// `min.insync.replicas` of all topics: with fewer brokers up, `acks=all` is answered by 19. Of more than there are
+    /// brokers all are meant.
+    pub min_insync_replicas: usize,
     /// `max.message.bytes` of a new topic.
     pub max_message_bytes: usize,
     /// Bytes that all logs may hold together; over it, Produce is answered by 56 KAFKA_STORAGE_ERROR.
@@ -71,8 +76,10 @@ impl Default for Settings {
         Settings {
             brokers: 1,
             ports: vec![],
+            cluster_id: "forebay-dev-broker".to_owned(),
             auto_create_topics: false,
             default_partitions: 4,
+            min_insync_replicas: 1,
             max_message_bytes: 1_048_588,
             log_limit_bytes: 1 << 30,
             producer_id_expiration: Duration::from_secs(24 * 3600),

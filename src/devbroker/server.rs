@@ -110,6 +110,7 @@ async fn handle(
         ApiKey::FindCoordinator => answer::find_coordinator::answer(request),
         ApiKey::ApiVersions => shared.with(|cluster| answer::api_versions::answer(cluster, request)),
         ApiKey::InitProducerId => shared.with(|cluster| answer::init_producer_id::answer(cluster, broker, request)),
+        ApiKey::DescribeConfigs => shared.with(|cluster| answer::describe_configs::answer(cluster, request)),
         ApiKey::DescribeProducers => {
             shared.with(|cluster| answer::describe_producers::answer(cluster, broker, request))
         }

@@ -1,7 +1,9 @@
-//! `rules`: the pure state against what real Kafka 4.3 answered. `network`: the brokers over their sockets.
+//! `rules`: the pure state against what real Kafka 4.3 answered. `network`: the brokers over their sockets. `settings`: what they
+//! tell of themselves.
 
 mod network;
 mod rules;
+mod settings;
 
 use bytes::Bytes;
 

@@ -137,9 +137,20 @@ fn group_id(group: &Group, path: &Path) -> Result<u32, BindError> {
     }
 }
 
-/// Removes the socket file of a process that has ended. Two daemons that start at the same instant may both take a file for
-/// stale; the one that binds last has the path.
-fn remove_stale(path: &Path) -> Result<(), BindError> {
+/// Whether anybody has a socket open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SocketUse {
+    /// Nobody: its file is left from a process that has ended.
+    Deserted,
+    /// Somebody.
+    InUse,
+}
+
+/// Finds out whether anybody has the socket at `path` open. Nothing is sent, nobody has to accept anything.
+///
+/// # Errors
+/// [`BindError::NotASocket`]; [`BindError::System`] also if nothing is there.
+pub fn socket_use(path: &Path) -> Result<SocketUse, BindError> {
     let found = std::fs::symlink_metadata(path).map_err(|error| system(path, "look at", error))?;
     if !found.file_type().is_socket() {
         return Err(BindError::NotASocket { path: path.to_owned() });
@@ -148,13 +159,19 @@ fn remove_stale(path: &Path) -> Result<(), BindError> {
     // and does not have to accept anything.
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let probe = socket::socket(AddressFamily::Unix, SockType::Datagram, flags, None);
-    let asked = probe.and_then(|probe| connect(probe.as_fd().as_raw_fd(), &UnixAddr::new(path)?));
-    match asked {
-        Err(Errno::ECONNREFUSED) => {
-            std::fs::remove_file(path).map_err(|error| system(path, "remove the unused", error))
-        }
-        Ok(()) | Err(Errno::EPROTOTYPE) => Err(BindError::InUse { path: path.to_owned() }),
+    match probe.and_then(|probe| connect(probe.as_fd().as_raw_fd(), &UnixAddr::new(path)?)) {
+        Err(Errno::ECONNREFUSED) => Ok(SocketUse::Deserted),
+        Ok(()) | Err(Errno::EPROTOTYPE) => Ok(SocketUse::InUse),
         Err(error) => Err(system(path, "find out whether anybody uses", error)),
+    }
+}
+
+/// Removes the socket file of a process that has ended. Two daemons that start at the same instant may both take a file for
+/// stale; the one that binds last has the path.
+fn remove_stale(path: &Path) -> Result<(), BindError> {
+    match socket_use(path)? {
+        SocketUse::Deserted => std::fs::remove_file(path).map_err(|error| system(path, "remove the unused", error)),
+        SocketUse::InUse => Err(BindError::InUse { path: path.to_owned() }),
     }
 }
 

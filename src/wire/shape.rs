@@ -14,7 +14,9 @@ use super::WireError;
 use super::api::ApiKey;
 
 pub use request::request;
-pub(super) use response::{API_VERSIONS_RESPONSE, INIT_PRODUCER_ID_RESPONSE, METADATA_RESPONSE, PRODUCE_RESPONSE};
+pub(super) use response::{
+    API_VERSIONS_RESPONSE, DESCRIBE_CONFIGS_RESPONSE, INIT_PRODUCER_ID_RESPONSE, METADATA_RESPONSE, PRODUCE_RESPONSE,
+};
 
 /// A message: its fields, and from which version on it is flexible (KIP-482: compact lengths, tagged fields).
 #[derive(Debug)]

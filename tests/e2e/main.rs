@@ -6,6 +6,7 @@ mod support;
 
 mod dev_kafka;
 
+mod check;
 mod deliver;
 mod doubt;
 mod faults;

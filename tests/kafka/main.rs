@@ -12,5 +12,6 @@ mod cluster;
 mod console_consumer;
 mod jars;
 
+mod check;
 mod deliver;
 mod independent_readers;

@@ -170,7 +170,8 @@ impl Arguments {
     }
 }
 
-fn parse_topic(text: &str) -> Result<String, &'static str> {
+/// A name that Kafka allows.
+pub(in crate::cli) fn parse_topic(text: &str) -> Result<String, &'static str> {
     match TopicName::new(text.as_bytes()) {
         Some(name) => Ok(name.as_str().to_owned()),
         None => Err("a topic's name is 1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-', and neither '.' nor '..'"),

@@ -50,7 +50,7 @@ fn memory(memory: Memory) -> String {
 }
 
 /// In the largest unit that leaves something before the point.
-fn size(bytes: u64) -> String {
+pub(in crate::cli) fn size(bytes: u64) -> String {
     let units = [(1_u64 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     #[expect(clippy::cast_precision_loss, reason = "a size with one digit behind the point")]
     match units.into_iter().find(|(unit, _)| bytes >= *unit) {

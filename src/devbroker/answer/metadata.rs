@@ -10,31 +10,35 @@ use uuid::Uuid;
 
 use crate::devbroker::cluster::{Cluster, Topic};
 use crate::devbroker::partition::{NO_LEADER, Partition};
-use crate::wire::api::metadata::{self, Metadata, RequestedTopic};
+use crate::wire::api::metadata::{self, Metadata, Operations, RequestedTopic};
 use crate::wire::api::produce::TopicRef;
 use crate::wire::frame::RequestFrame;
 use crate::wire::{WireError, codes};
 
-/// The cluster's name.
-const CLUSTER_ID: &str = "forebay-dev-broker";
-
 pub(in crate::devbroker) fn answer(cluster: &mut Cluster, request: RequestFrame) -> Result<BytesMut, WireError> {
     let asked = metadata::decode_request(request.version, request.body)?;
     let topics = match asked.topics {
-        None => cluster.topics.iter().map(|(name, topic)| describe(cluster, name, topic)).collect(),
+        None => cluster.topics.iter().map(|(name, topic)| describe(cluster, name, topic)).collect::<Vec<_>>(),
         Some(topics) => {
             let create = asked.allow_auto_topic_creation && cluster.settings.auto_create_topics;
             topics.into_iter().map(|topic| of_topic(cluster, topic, create)).collect()
         }
     };
+    // There is no authorizer: everybody may do everything.
+    let operations = asked.include_topic_authorized_operations.then_some(Operations::ALL);
+    let topics = topics.into_iter();
+    let topics = topics.map(|topic| match topic.error_code {
+        codes::NONE => metadata::Topic { authorized_operations: operations, ..topic },
+        _ => topic,
+    });
     let brokers = cluster.brokers();
     let answer = Metadata {
         throttle: Duration::ZERO,
-        cluster_id: Some(CLUSTER_ID.to_owned()),
+        cluster_id: Some(cluster.settings.cluster_id.clone()),
         controller_id: brokers.first().map_or(-1, |broker| broker.id),
         error_code: codes::NONE,
         brokers,
-        topics,
+        topics: topics.collect(),
     };
     metadata::encode_response(request.version, request.correlation_id, &answer)
 }
@@ -77,5 +81,6 @@ fn describe(cluster: &Cluster, name: &str, topic: &Topic) -> metadata::Topic {
         id: topic.id,
         is_internal: false,
         partitions: topic.partitions.iter().enumerate().map(partition).collect(),
+        authorized_operations: None,
     }
 }

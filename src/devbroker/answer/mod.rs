@@ -3,6 +3,7 @@
 //! A request's body comes in, checked and decoded by `wire`; the whole response frame goes out.
 
 pub(super) mod api_versions;
+pub(super) mod describe_configs;
 pub(super) mod describe_producers;
 pub(super) mod fetch;
 pub(super) mod find_coordinator;

@@ -121,8 +121,10 @@ fn append(
     let batch = part.batch.as_ref().map_err(Clone::clone)?;
     let topic = cluster.topics.get(name).ok_or_else(|| Refusal::of(codes::UNKNOWN_TOPIC_OR_PARTITION))?;
     let (limits, append_time) = (topic.limits, topic.log_append_time.then_some(now));
+    // No more than there are replicas (`Partition.effectiveMinIsr`).
+    let too_few_in_sync = cluster.brokers().len() < cluster.settings.min_insync_replicas.min(cluster.nodes.len());
     let partition = cluster.led(broker, name, part.partition, -1).map_err(Refusal::of)?;
-    if partition.min_insync_lost && acks == ACKS_ALL {
+    if (partition.min_insync_lost || too_few_in_sync) && acks == ACKS_ALL {
         return Err(Refusal::of(codes::NOT_ENOUGH_REPLICAS));
     }
     batch.validate(&limits, append_time.is_some(), now)?;

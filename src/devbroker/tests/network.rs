@@ -21,7 +21,7 @@ const LANE: Lane = Lane { producer_id: 7, epoch: 0 };
 /// 2023: old, but within what topics allow.
 const STAMP: i64 = 1_700_000_000_000;
 
-struct Client(Connection<TcpStream>);
+pub(super) struct Client(pub(super) Connection<TcpStream>);
 
 impl Client {
     async fn connect(address: SocketAddr) -> Result<Client, ConnectionError> {
@@ -30,7 +30,7 @@ impl Client {
         Connection::open(stream, Arc::from("test"), limits).await.map(Client)
     }
 
-    async fn to(cluster: &DevCluster, broker: i32) -> Client {
+    pub(super) async fn to(cluster: &DevCluster, broker: i32) -> Client {
         Client::connect(cluster.address(broker).unwrap()).await.unwrap()
     }
 
@@ -53,7 +53,7 @@ impl Client {
     }
 
     /// (error, base offset) of a batch of two.
-    async fn send(&mut self, base_sequence: i32) -> Result<(i16, i64), ConnectionError> {
+    pub(super) async fn send(&mut self, base_sequence: i32) -> Result<(i16, i64), ConnectionError> {
         let records = batch(LANE, base_sequence, &[STAMP, STAMP + 1]);
         let answer = self.produce(9, Uuid::nil(), records).await?;
         Ok((answer.error_code, answer.base_offset))

@@ -63,6 +63,27 @@ pub struct Topic {
     pub is_internal: bool,
     /// In the broker's order.
     pub partitions: Vec<Partition>,
+    /// What the client may do with it, if it has asked and the broker has told.
+    pub authorized_operations: Option<Operations>,
+}
+
+/// What a client may do with a topic: a bit for each `AclOperation` (KIP-430).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Operations(pub i32);
+
+impl Operations {
+    /// All that can be done with a topic: 3 READ, 4 WRITE, 5 CREATE, 6 DELETE, 7 ALTER, 8 DESCRIBE, 10 DESCRIBE_CONFIGS and 11
+    /// ALTER_CONFIGS. Without an authorizer everybody may.
+    pub const ALL: Operations = Operations(0b1101_1111_1000);
+    /// The field of a broker that was not asked, or does not know (`Integer.MIN_VALUE`).
+    const UNTOLD: i32 = i32::MIN;
+    /// The number of `AclOperation.WRITE`.
+    const WRITE: i32 = 4;
+
+    /// Whether records may be produced.
+    pub fn write(self) -> bool {
+        self.0 & (1 << Self::WRITE) != 0
+    }
 }
 
 /// A partition.
@@ -96,6 +117,26 @@ pub fn encode(
     let topics = topics.map(|topics| topics.iter().map(|name| asked(name)).collect());
     let request =
         MetadataRequest::default().with_topics(topics).with_allow_auto_topic_creation(allow_auto_topic_creation);
+    frame::encode_request(ApiKey::Metadata, version, correlation_id, client_id, &request)
+}
+
+/// The first version in which a broker tells what the client may do.
+const OPERATIONS_SINCE: i16 = 8;
+
+/// Asks for some topics and, where the version can say it, for what the client may do with them. Creates none.
+pub fn encode_with_operations(
+    version: i16,
+    correlation_id: i32,
+    client_id: &str,
+    topics: &[&str],
+) -> Result<Frame, WireError> {
+    if !VERSIONS.contains(&version) {
+        return Err(WireError::UnsupportedVersion { api: ApiKey::Metadata.name(), version });
+    }
+    let request = MetadataRequest::default()
+        .with_topics(Some(topics.iter().map(|name| asked(name)).collect()))
+        .with_allow_auto_topic_creation(false)
+        .with_include_topic_authorized_operations(version >= OPERATIONS_SINCE);
     frame::encode_request(ApiKey::Metadata, version, correlation_id, client_id, &request)
 }
 
@@ -141,6 +182,9 @@ fn topic(topic: MetadataResponseTopic) -> Topic {
         id: topic.topic_id,
         is_internal: topic.is_internal,
         partitions: partitions.collect(),
+        authorized_operations: Some(topic.topic_authorized_operations)
+            .filter(|bits| *bits != Operations::UNTOLD)
+            .map(Operations),
     }
 }
 
@@ -151,6 +195,8 @@ pub struct Request {
     pub topics: Option<Vec<RequestedTopic>>,
     /// Whether topics that do not exist may be created.
     pub allow_auto_topic_creation: bool,
+    /// Whether it wants to know what it may do with them.
+    pub include_topic_authorized_operations: bool,
 }
 
 /// A topic that a client asks for: by name, or without one by id.
@@ -173,7 +219,11 @@ pub fn decode_request(version: i16, body: Bytes) -> Result<Request, WireError> {
     });
     // Version 0 knows no null: there an empty list asks for all.
     let topics = topics.filter(|topics| version > 0 || !topics.is_empty());
-    Ok(Request { topics, allow_auto_topic_creation: request.allow_auto_topic_creation })
+    Ok(Request {
+        topics,
+        allow_auto_topic_creation: request.allow_auto_topic_creation,
+        include_topic_authorized_operations: request.include_topic_authorized_operations,
+    })
 }
 
 /// The server's side of [`decode`].
@@ -208,12 +258,14 @@ fn response_topic(version: i16, topic: &Topic) -> MetadataResponseTopic {
     });
     // The name may be null only since version 12.
     let no_name = (version < 12).then_some("");
+    let operations = topic.authorized_operations.filter(|_| version >= OPERATIONS_SINCE);
     MetadataResponseTopic::default()
         .with_error_code(topic.error_code)
         .with_name(topic.name.as_deref().or(no_name).map(topic_name))
         .with_topic_id(topic.id)
         .with_is_internal(topic.is_internal)
         .with_partitions(partitions.collect())
+        .with_topic_authorized_operations(operations.map_or(Operations::UNTOLD, |operations| operations.0))
 }
 
 fn topic_name(name: &str) -> TopicName {

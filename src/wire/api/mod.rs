@@ -11,6 +11,7 @@ pub mod init_producer_id;
 pub mod metadata;
 pub mod produce;
 
+pub mod describe_configs;
 pub mod describe_producers;
 pub mod fetch;
 pub mod find_coordinator;
@@ -34,13 +35,15 @@ pub enum ApiKey {
     ApiVersions = 18,
     /// A producer id of one's own.
     InitProducerId = 22,
+    /// The settings of topics.
+    DescribeConfigs = 32,
     /// What a partition knows of its producers.
     DescribeProducers = 61,
 }
 
 impl ApiKey {
     /// Every one.
-    pub const ALL: [ApiKey; 8] = [
+    pub const ALL: [ApiKey; 9] = [
         ApiKey::Produce,
         ApiKey::Fetch,
         ApiKey::ListOffsets,
@@ -48,6 +51,7 @@ impl ApiKey {
         ApiKey::FindCoordinator,
         ApiKey::ApiVersions,
         ApiKey::InitProducerId,
+        ApiKey::DescribeConfigs,
         ApiKey::DescribeProducers,
     ];
 
@@ -71,6 +75,7 @@ impl ApiKey {
             ApiKey::FindCoordinator => "FindCoordinator",
             ApiKey::ApiVersions => "ApiVersions",
             ApiKey::InitProducerId => "InitProducerId",
+            ApiKey::DescribeConfigs => "DescribeConfigs",
             ApiKey::DescribeProducers => "DescribeProducers",
         }
     }

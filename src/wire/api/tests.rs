@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::wire::api::api_versions::Versions;
-use crate::wire::api::metadata::{Broker, Metadata, Partition, RequestedTopic, Topic};
+use crate::wire::api::metadata::{Broker, Metadata, Operations, Partition, RequestedTopic, Topic};
 use crate::wire::api::produce::{PartitionAnswer, PartitionRecords, RequestPartition, TopicRef};
 use crate::wire::codes;
 use crate::wire::frame::{self, Frame, RequestFrame};
@@ -56,6 +56,7 @@ fn metadata_answer(version: i16) -> Metadata {
         id: if version >= 10 { Uuid::from_u128(n) } else { Uuid::nil() },
         is_internal: n == 1,
         partitions: (0..n as i32).map(partition).collect(),
+        authorized_operations: (version >= 8 && n > 1).then_some(Operations::ALL),
     };
     Metadata {
         throttle: Duration::from_millis(20),
@@ -111,6 +112,22 @@ fn id_answer() -> init_producer_id::Answer {
     init_producer_id::Answer { throttle: Duration::ZERO, error_code: 0, producer_id: 1 << 50, epoch: 3 }
 }
 
+fn settings_answer() -> describe_configs::Answer {
+    let setting = |name: &str, value: Option<&str>| (name.to_owned(), value.map(str::to_owned));
+    let topic = describe_configs::Topic {
+        name: "a".to_owned(),
+        settings: vec![setting("min.insync.replicas", Some("2")), setting("unset", None)],
+        ..describe_configs::Topic::default()
+    };
+    let denied = describe_configs::Topic {
+        name: "b".to_owned(),
+        error_code: codes::TOPIC_AUTHORIZATION_FAILED,
+        error_message: Some("denied".to_owned()),
+        settings: vec![],
+    };
+    describe_configs::Answer { throttle: Duration::from_millis(7), topics: vec![topic, denied] }
+}
+
 /// A response of every API in every version.
 fn responses() -> Vec<(ApiKey, i16, Bytes)> {
     let mut all = Vec::new();
@@ -130,6 +147,10 @@ fn responses() -> Vec<(ApiKey, i16, Bytes)> {
         let frame = init_producer_id::encode_response(version, CORRELATION, &id_answer()).unwrap();
         all.push((ApiKey::InitProducerId, version, answered(ApiKey::InitProducerId, version, frame)));
     }
+    for version in describe_configs::VERSIONS {
+        let frame = describe_configs::encode_response(version, CORRELATION, &settings_answer()).unwrap();
+        all.push((ApiKey::DescribeConfigs, version, answered(ApiKey::DescribeConfigs, version, frame)));
+    }
     all
 }
 
@@ -140,6 +161,7 @@ fn decode(api: ApiKey, version: i16, body: Bytes) -> bool {
         ApiKey::Metadata => metadata::decode(version, body).is_ok(),
         ApiKey::Produce => produce::decode(version, body).is_ok(),
         ApiKey::InitProducerId => init_producer_id::decode(version, body).is_ok(),
+        ApiKey::DescribeConfigs => describe_configs::decode(version, body).is_ok(),
         _ => false,
     }
 }
@@ -151,6 +173,7 @@ fn answers_come_back_as_they_were_given_in_every_version() {
             ApiKey::ApiVersions => assert_eq!(api_versions::decode(version, body), Ok(versions_answer(version))),
             ApiKey::Metadata => assert_eq!(metadata::decode(version, body), Ok(metadata_answer(version))),
             ApiKey::Produce => assert_eq!(produce::decode(version, body), Ok(produce_answer(version))),
+            ApiKey::DescribeConfigs => assert_eq!(describe_configs::decode(version, body), Ok(settings_answer())),
             _ => assert_eq!(init_producer_id::decode(version, body), Ok(id_answer())),
         }
     }
@@ -189,6 +212,35 @@ fn metadata_asks_for_all_some_or_no_topics() {
         }
     }
     assert!(metadata::encode(3, 1, "client", None, false).is_err());
+}
+
+#[test]
+fn metadata_asks_what_the_client_may_do_since_version_8() {
+    for version in metadata::VERSIONS {
+        let frame = metadata::encode_with_operations(version, CORRELATION, "client", &["a"]).unwrap();
+        let request = metadata::decode_request(version, served(&frame).body).unwrap();
+        assert_eq!(request.topics.map(|topics| topics.len()), Some(1));
+        assert_eq!(
+            (request.allow_auto_topic_creation, request.include_topic_authorized_operations),
+            (false, version >= 8)
+        );
+    }
+    assert!(Operations::ALL.write() && !Operations(Operations::ALL.0 & !(1 << 4)).write());
+}
+
+#[test]
+fn describe_configs_asks_for_some_settings_of_some_topics() {
+    for version in describe_configs::VERSIONS {
+        let frame =
+            describe_configs::encode(version, CORRELATION, "client", &["a", "b"], &["min.insync.replicas"]).unwrap();
+        let request = describe_configs::decode_request(version, served(&frame).body).unwrap();
+        let wanted = Some(vec!["min.insync.replicas".to_owned()]);
+        assert_eq!(request.topics, [("a".to_owned(), wanted.clone()), ("b".to_owned(), wanted)]);
+    }
+    assert!(describe_configs::encode(0, 1, "c", &[], &[]).is_err());
+    let answer = settings_answer();
+    assert_eq!(answer.topics[0].setting("min.insync.replicas"), Some("2"));
+    assert_eq!((answer.topics[0].setting("unset"), answer.topics[1].setting("min.insync.replicas")), (None, None));
 }
 
 #[test]
@@ -338,6 +390,7 @@ proptest! {
         let _ = api_versions::decode_request(version, bytes.clone());
         let _ = metadata::decode_request(version, bytes.clone());
         let _ = produce::decode_request(version, bytes.clone());
+        let _ = describe_configs::decode_request(version, bytes.clone());
         let _ = init_producer_id::decode_request(version, bytes);
     }
 }

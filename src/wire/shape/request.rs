@@ -12,6 +12,7 @@ pub fn request(api: ApiKey) -> &'static Shape {
         ApiKey::FindCoordinator => &FIND_COORDINATOR,
         ApiKey::ApiVersions => &API_VERSIONS,
         ApiKey::InitProducerId => &INIT_PRODUCER_ID,
+        ApiKey::DescribeConfigs => &DESCRIBE_CONFIGS,
         ApiKey::DescribeProducers => &DESCRIBE_PRODUCERS,
     }
 }
@@ -120,6 +121,18 @@ static FIND_COORDINATOR: Shape = Shape {
     since: 0,
     until: 6,
     fields: &[until(3, Kind::Text), since(1, INT8), since(4, Kind::Array(&Kind::Text))],
+};
+
+static DESCRIBE_CONFIGS: Shape = Shape {
+    name: "DescribeConfigs request",
+    flexible_since: 4,
+    since: 1,
+    until: 4,
+    fields: &[
+        always(Kind::Array(&Kind::Struct(&[always(INT8), always(Kind::Text), always(Kind::Array(&Kind::Text))]))),
+        always(BOOL),
+        since(3, BOOL),
+    ],
 };
 
 static DESCRIBE_PRODUCERS: Shape = Shape {

@@ -1,6 +1,6 @@
 //! The responses that a client reads (`*Response.json` of Kafka's message definitions).
 
-use super::{BOOL, Field, INT16, INT32, INT64, Kind, Shape, UUID, always, since, tagged, until, within};
+use super::{BOOL, Field, INT8, INT16, INT32, INT64, Kind, Shape, UUID, always, since, tagged, until, within};
 
 pub(in crate::wire) static API_VERSIONS_RESPONSE: Shape = Shape {
     name: "ApiVersions response",
@@ -91,3 +91,31 @@ pub(in crate::wire) static INIT_PRODUCER_ID_RESPONSE: Shape = Shape {
     until: 6,
     fields: &[always(INT32), always(INT16), always(INT64), always(INT16), since(6, INT64), since(6, INT16)],
 };
+
+pub(in crate::wire) static DESCRIBE_CONFIGS_RESPONSE: Shape = Shape {
+    name: "DescribeConfigs response",
+    flexible_since: 4,
+    since: 1,
+    until: 4,
+    fields: &[
+        always(INT32),
+        always(Kind::Array(&Kind::Struct(&[
+            always(INT16),
+            always(Kind::Text),
+            always(INT8),
+            always(Kind::Text),
+            always(Kind::Array(&Kind::Struct(CONFIG))),
+        ]))),
+    ],
+};
+
+static CONFIG: &[Field] = &[
+    always(Kind::Text),
+    always(Kind::Text),
+    always(BOOL),
+    always(INT8),
+    always(BOOL),
+    always(Kind::Array(&Kind::Struct(&[always(Kind::Text), always(Kind::Text), always(INT8)]))),
+    since(3, INT8),
+    since(3, Kind::Text),
+];

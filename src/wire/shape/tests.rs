@@ -1,12 +1,13 @@
 use bytes::{Bytes, BytesMut};
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::describe_producers_request::TopicRequest;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic, ReplicaState};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
-    ApiVersionsRequest, BrokerId, DescribeProducersRequest, FetchRequest, FindCoordinatorRequest,
-    InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest, TopicName,
+    ApiVersionsRequest, BrokerId, DescribeConfigsRequest, DescribeProducersRequest, FetchRequest,
+    FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest, TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use proptest::prelude::*;
@@ -61,6 +62,11 @@ fn encoded(api: ApiKey, version: i16) -> Bytes {
                 if version >= 4 { message.with_coordinator_keys(vec![text(); 2]) } else { message.with_key(text()) };
             bytes(&message, version)
         }
+        ApiKey::DescribeConfigs => {
+            let some = DescribeConfigsResource::default().with_resource_type(2).with_resource_name(text());
+            let named = some.clone().with_configuration_keys(Some(vec![text(); 2]));
+            bytes(&DescribeConfigsRequest::default().with_resources(vec![named, some]), version)
+        }
         ApiKey::DescribeProducers => {
             let topic = TopicRequest::default().with_name(name()).with_partition_indexes(vec![1, 2, 3]);
             bytes(&DescribeProducersRequest::default().with_topics(vec![topic; 2]), version)
@@ -112,6 +118,7 @@ fn decode(api: ApiKey, version: i16, body: Bytes) -> bool {
         ApiKey::Fetch => one::<FetchRequest>(version, body),
         ApiKey::ListOffsets => one::<ListOffsetsRequest>(version, body),
         ApiKey::FindCoordinator => one::<FindCoordinatorRequest>(version, body),
+        ApiKey::DescribeConfigs => one::<DescribeConfigsRequest>(version, body),
         ApiKey::DescribeProducers => one::<DescribeProducersRequest>(version, body),
     }
 }
