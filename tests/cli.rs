@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use support::daemon::{Daemon, forebay};
-use support::process::{Process, run, stdin_of};
+use support::process::{Process, is_installed_or_say, run, stdin_of};
 
 /// How long a command may take that has nothing to wait for.
 const SOON: Duration = Duration::from_secs(30);
@@ -150,8 +150,7 @@ fn manual_pages_are_written_and_groff_has_nothing_to_say_against_them() {
     assert_eq!(code, Some(64));
     assert!(stderr.contains("no command \"prodoce\""), "{stderr}");
 
-    if !Command::new("groff").arg("--version").stdin(Stdio::null()).output().is_ok_and(|o| o.status.success()) {
-        let _ = writeln!(std::io::stderr(), "skipping the look at manual pages: groff is not installed");
+    if !is_installed_or_say("groff", "the look at manual pages") {
         return;
     }
     for path in written {

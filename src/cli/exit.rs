@@ -9,9 +9,9 @@ pub const OK: u8 = 0;
 pub const FAILURE: u8 = 1;
 /// EX_USAGE: wrong arguments.
 pub const USAGE: u8 = 64;
-/// EX_DATAERR: records were refused.
+/// EX_DATAERR: records were refused, or would be.
 pub const DATA: u8 = 65;
-/// EX_UNAVAILABLE: the daemon, or what a command needs, cannot be reached.
+/// EX_UNAVAILABLE: the daemon, Kafka, or what else a command needs, cannot be reached.
 pub const UNAVAILABLE: u8 = 69;
 /// EX_CANTCREAT: a file or socket cannot be created.
 pub const CANNOT_CREATE: u8 = 73;

@@ -50,7 +50,7 @@ Exit status:
     0  done
     1  a fault in forebay itself
    64  wrong arguments
-   65  records were refused
+   65  records were refused, or would be
    69  the daemon, or Kafka, cannot be reached
    73  a file or socket cannot be created
    74  reading or writing failed

@@ -23,6 +23,7 @@ mod tests;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::thread;
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use tokio::net::UnixStream;
@@ -38,6 +39,9 @@ use exchange::Exchange;
 use input::{CHUNKS_MAX, read_all};
 
 pub(super) use arguments::{Arguments, parse_topic};
+
+/// How often the progress is drawn anew at least.
+const TICK: Duration = Duration::from_millis(250);
 
 /// Returns when every record is acknowledged.
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -100,5 +104,8 @@ fn progress(arguments: &Arguments, typed: bool) -> ProgressBar {
         let _ = out.write_str(&grouped(state.len().unwrap_or_default()));
     };
     let style = style.with_key("done", done).with_key("sent", sent).with_key("rate", rate);
-    ProgressBar::new(0).with_style(style)
+    let bar = ProgressBar::new(0).with_style(style);
+    // The time goes on even when nothing is acknowledged.
+    bar.enable_steady_tick(TICK);
+    bar
 }

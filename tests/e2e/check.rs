@@ -66,7 +66,10 @@ fn where_all_is_well_every_line_says_so() {
         env!("CARGO_PKG_VERSION")
     );
     assert_eq!(code, 0, "{page}");
-    has(&page, &["forebay.sock is in use: a daemon runs", "forebay.dgram is in use: a daemon runs", &admin]);
+    has(
+        &page,
+        &["forebay.sock is in use: a daemon listens there", "forebay.dgram is in use: a daemon listens there", &admin],
+    );
     assert_eq!(page.matches(&summary).count(), 1, "the topic is checked once:\n{page}");
     assert_eq!(daemon.status()["ledger"]["accepted"], 0);
     assert_eq!(daemon.stop().code(), 0);

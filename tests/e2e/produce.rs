@@ -12,7 +12,7 @@ use crate::dev_kafka::DevKafka;
 use crate::support::cluster::{Cluster, new_topic};
 use crate::support::daemon::{Daemon, forebay};
 use crate::support::kcat::{ReadRecord, is_installed_or_say};
-use crate::support::process::{Process, run, stdin_of};
+use crate::support::process::{self, Process, run, stdin_of};
 use crate::support::scenario::SOON;
 
 /// How long a command may take.
@@ -128,8 +128,7 @@ fn records_that_are_late_are_told_apart_from_those_that_are_refused() {
 
 #[test]
 fn progress_is_shown_on_a_terminal_only() {
-    if !Command::new("script").arg("--version").stdin(Stdio::null()).output().is_ok_and(|o| o.status.success()) {
-        let _ = writeln!(io::stderr(), "skipping progress on a terminal: script (of util-linux) is not installed");
+    if !process::is_installed_or_say("script", "progress on a terminal") {
         return;
     }
     let cluster = DevKafka::start(1);

@@ -43,6 +43,20 @@ pub struct Process {
     output: Arc<Watch<Output>>,
 }
 
+/// Whether `program` is installed; if not, says on standard error that the caller skips what needs it, or fails if
+/// `FOREBAY_REQUIRE_TOOLS` is set.
+#[track_caller]
+pub fn is_installed_or_say(program: &str, skipped: &str) -> bool {
+    let asked = Command::new(program).arg("--version").stdin(Stdio::null()).output();
+    let installed = asked.is_ok_and(|output| output.status.success());
+    if !installed {
+        assert!(std::env::var_os("FOREBAY_REQUIRE_TOOLS").is_none(), "{program} is not installed, but is required");
+        // Past libtest's capture, so that a green run shows what it did not do.
+        let _ = writeln!(io::stderr(), "skipping {skipped}: {program} is not installed");
+    }
+    installed
+}
+
 /// Standard input that holds `bytes` and then ends.
 pub fn stdin_of(bytes: &[u8]) -> Stdio {
     let mut file = tempfile::tempfile().expect("a temporary file can be made");

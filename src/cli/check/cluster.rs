@@ -1,7 +1,7 @@
 //! Whether Kafka can be reached: every bootstrap server, every broker that the cluster names, and then the topics.
 //!
-//! Each is looked up, connected to and asked for its API versions and for the cluster, all at the same time; the findings come in the
-//! order of the configuration. The time for each is bounded by `kafka.socket_connection_setup_timeout` and `kafka.request_timeout`.
+//! Each is looked up, connected to and asked for its API versions and for the cluster, many at the same time; the findings come in
+//! the order of the configuration. Of brokers that the cluster names, the first thousand are asked. The time for each is bounded by `kafka.socket_connection_setup_timeout` and `kafka.request_timeout`.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -24,6 +24,10 @@ use crate::wire::codes;
 use crate::wire::connection::ConnectionError;
 
 const SUBJECT: &str = "kafka";
+/// Brokers that are asked at the same time.
+const ASKED_AT_ONCE: usize = 64;
+/// Brokers that are asked at all, of those that the cluster names.
+const BROKERS_MAX: usize = 1000;
 
 /// Why a broker is no use.
 #[derive(Debug, thiserror::Error)]
@@ -136,7 +140,8 @@ fn of_server(server: &HostPort, reached: &Result<Reached, AskError>, any: bool, 
 /// The brokers under the addresses that the cluster gives them: that is where records go.
 async fn of_brokers(asker: &Asker, metadata: &Metadata, asked: &[HostPort]) -> Vec<Finding> {
     let address = |broker: &metadata::Broker| HostPort { host: broker.host.clone(), port: broker.port };
-    let others: Vec<_> = metadata.brokers.iter().filter(|broker| !asked.contains(&address(broker))).collect();
+    let others = metadata.brokers.iter().filter(|broker| !asked.contains(&address(broker)));
+    let others: Vec<_> = others.take(BROKERS_MAX).collect();
     let addresses: Vec<HostPort> = others.iter().map(|broker| address(broker)).collect();
     let reached = asker.reach_all(&addresses).await;
     let finding = |((broker, address), reached): ((&&metadata::Broker, &HostPort), Result<Reached, AskError>)| {
@@ -173,16 +178,20 @@ fn remedy(error: &AskError, setting: &str) -> String {
 }
 
 impl Asker {
-    /// Asks all of them at the same time; the results in the order of `addresses`.
+    /// Asks many of them at the same time; the results in the order of `addresses`.
     async fn reach_all(&self, addresses: &[HostPort]) -> Vec<Result<Reached, AskError>> {
-        let mut asked = JoinSet::new();
-        for (at, address) in addresses.iter().cloned().enumerate() {
-            let asker = self.clone();
-            asked.spawn(async move { (at, asker.reach(&address).await) });
+        let mut all = Vec::new();
+        for some in addresses.chunks(ASKED_AT_ONCE) {
+            let mut asked = JoinSet::new();
+            for (at, address) in some.iter().cloned().enumerate() {
+                let asker = self.clone();
+                asked.spawn(async move { (at, asker.reach(&address).await) });
+            }
+            let mut results = asked.join_all().await;
+            results.sort_by_key(|(at, _)| *at);
+            all.extend(results.into_iter().map(|(_, result)| result));
         }
-        let mut results = asked.join_all().await;
-        results.sort_by_key(|(at, _)| *at);
-        results.into_iter().map(|(_, result)| result).collect()
+        all
     }
 
     async fn reach(&self, address: &HostPort) -> Result<Reached, AskError> {

@@ -99,10 +99,10 @@ impl Report {
                 Level::Warning => "warning",
                 Level::Error => "error",
             };
-            // Writing to a string cannot fail.
-            let _ = writeln!(out, "{level:<8} {subject:<8} {message}");
+            // Writing to a string cannot fail. No message looks like two.
+            let _ = writeln!(out, "{level:<8} {subject:<8} {}", message.replace('\n', " "));
             if let Some(remedy) = remedy {
-                let _ = writeln!(out, "{:17} → {remedy}", "");
+                let _ = writeln!(out, "{:17} → {}", "", remedy.replace('\n', " "));
             }
         }
         let _ = writeln!(out, "{}", self.counts());
@@ -122,7 +122,7 @@ mod tests {
     fn report() -> Report {
         Report::new(vec![
             Finding::ok("config", "f.toml is valid"),
-            Finding::warning("memory", "little\x1b", "buy some"),
+            Finding::warning("memory", "little\x1b\nok", "buy some"),
             Finding::error(69, "kafka", "gone", "start it"),
             Finding::error(73, "socket", "no", "make it"),
         ])
@@ -141,7 +141,7 @@ mod tests {
         assert_eq!(
             report().to_text(),
             "ok       config   f.toml is valid\n\
-             warning  memory   little\u{fffd}\n                  → buy some\n\
+             warning  memory   little\u{fffd} ok\n                  → buy some\n\
              error    kafka    gone\n                  → start it\n\
              error    socket   no\n                  → make it\n\
              2 errors and 1 warning\n"

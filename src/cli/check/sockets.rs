@@ -31,7 +31,7 @@ fn check_one(socket: &SocketFile) -> Finding {
     let path = &socket.path;
     let shown = path.display();
     let left_over = match socket_use(path) {
-        Ok(SocketUse::InUse) => return Finding::ok(SUBJECT, format!("{shown} is in use: a daemon runs")),
+        Ok(SocketUse::InUse) => return Finding::ok(SUBJECT, format!("{shown} is in use: a daemon listens there")),
         Ok(SocketUse::Deserted) => true,
         Err(BindError::NotASocket { .. }) => {
             let remedy = "remove it, or choose another path";
@@ -145,7 +145,7 @@ mod tests {
         };
         expect(Level::Ok, "a.sock can be made");
         let listener = UnixListener::bind(&path).unwrap();
-        expect(Level::Ok, "a.sock is in use: a daemon runs");
+        expect(Level::Ok, "a.sock is in use: a daemon listens there");
         drop(listener);
         expect(Level::Ok, "a.sock is left from a daemon that has ended");
         assert!(path.exists());

@@ -125,9 +125,9 @@ pub(super) fn judge(tally: &Tally, end: &End, names: &Names, elapsed: Duration) 
         (End::Lost(why), _) => (exit::UNAVAILABLE, why.clone()),
         (End::TimedOut, _) => (exit::TEMPORARY, "the daemon did not answer in time".to_owned()),
     };
-    // The daemon's words may be a broker's.
-    let cause = cause.replace(char::is_control, "\u{fffd}");
-    Err(Failure::new(code, format_args!("{cause}\n{}", balance(tally, names))))
+    // The daemon's words may be a broker's, and a file may be called anything.
+    let plain = |text: String| text.replace(char::is_control, "\u{fffd}");
+    Err(Failure::new(code, format_args!("{}\n{}", plain(cause), plain(balance(tally, names)))))
 }
 
 fn record_exit_code(code: i16) -> u8 {
