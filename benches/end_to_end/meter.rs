@@ -1,0 +1,66 @@
+//! What a process has cost: its CPU clock and what `/proc` says of it.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use nix::time::{ClockId, clock_getcpuclockid};
+use nix::unistd::Pid;
+
+/// A process that is measured. Reading costs it nothing.
+pub struct Meter {
+    pid: u32,
+    clock: ClockId,
+}
+
+/// What it has cost up to a moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    /// User and system time of all its threads, in the kernel's own nanoseconds.
+    pub cpu: Duration,
+    /// How often a thread of it had nothing more to do: each is followed by a wakeup.
+    pub voluntary_switches: u64,
+}
+
+impl Meter {
+    /// Of the process with that number.
+    pub fn new(pid: u32) -> Result<Meter> {
+        let clock = clock_getcpuclockid(Pid::from_raw(pid.cast_signed())).context("the daemon has no CPU clock")?;
+        Ok(Meter { pid, clock })
+    }
+
+    pub fn read(&self) -> Result<Reading> {
+        Ok(Reading { cpu: Duration::from(self.clock.now()?), voluntary_switches: self.voluntary_switches()? })
+    }
+
+    /// Summed over its threads.
+    fn voluntary_switches(&self) -> Result<u64> {
+        let mut sum = 0;
+        for task in fs::read_dir(format!("/proc/{}/task", self.pid))? {
+            let status = fs::read_to_string(task?.path().join("status"))?;
+            sum += field(&status, "voluntary_ctxt_switches")?;
+        }
+        Ok(sum)
+    }
+
+    /// Resident memory now, in bytes.
+    pub fn resident(&self) -> Result<u64> {
+        Ok(field(&self.status()?, "VmRSS")? * 1024)
+    }
+
+    /// The most that was ever resident, in bytes.
+    pub fn peak_resident(&self) -> Result<u64> {
+        Ok(field(&self.status()?, "VmHWM")? * 1024)
+    }
+
+    fn status(&self) -> Result<String> {
+        Ok(fs::read_to_string(format!("/proc/{}/status", self.pid))?)
+    }
+}
+
+/// The number of a line `name: number …`.
+fn field(status: &str, name: &str) -> Result<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let number = line.and_then(|rest| rest.split_whitespace().next()).with_context(|| format!("no {name} in /proc"))?;
+    Ok(number.parse()?)
+}
