@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::load::{self, Form, Position, Shape, Until, Writes};
 use crate::meter::Meter;
 use crate::sink::Sink;
-use crate::support::daemon::{Daemon, DaemonFiles};
+use crate::support::daemon::{Daemon, DaemonFiles, Extra};
 
 /// How long what was written may take to arrive.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -37,6 +37,8 @@ pub struct Method {
     pub repetitions: usize,
     /// How long acks=all is measured.
     pub latency_seconds: f64,
+    /// Further keys of `[kafka]`.
+    pub kafka: String,
     /// Further sections of the daemon's configuration.
     pub config: String,
     /// A daemon of another build.
@@ -84,9 +86,10 @@ struct Lap {
 }
 
 /// Starts a daemon in front of `sink`.
-pub fn start(sink: &Sink, config: &str, program: Option<&PathBuf>) -> Daemon {
-    let files = DaemonFiles::new(&sink.bootstrap(), config);
-    match program {
+pub fn start(sink: &Sink, method: &Method) -> Daemon {
+    let extra = Extra { kafka: &method.kafka, rest: &method.config, ..Extra::default() };
+    let files = DaemonFiles::new(&sink.bootstrap(), extra);
+    match &method.daemon {
         None => Daemon::start_on(files),
         Some(program) => {
             let mut command = Command::new(program);
@@ -109,7 +112,7 @@ pub fn connect(daemon: &Daemon, clients: usize) -> Result<Vec<(UnixStream, Posit
 pub fn measure(case: Case, method: &Method, sink: &Sink) -> Result<Row> {
     let Case { shape, clients } = case;
     sink.reset(shape.partitions);
-    let daemon = start(sink, &method.config, method.daemon.as_ref());
+    let daemon = start(sink, method);
     let meter = Meter::new(daemon.process().id())?;
     let resident_at_start_bytes = meter.resident()?;
     let mut streams = connect(&daemon, clients)?;
@@ -132,7 +135,7 @@ pub fn measure(case: Case, method: &Method, sink: &Sink) -> Result<Row> {
     let (warm, totals) = (warm.unwrap_or_default(), sink.totals());
 
     let writes = Writes::patched(shape, -1);
-    let mut took = ask_all(&mut streams, &writes, method)?;
+    let mut took = ask_all(&mut streams, &writes, Duration::from_secs_f64(method.latency_seconds))?;
     sent += (took.len() * shape.write) as u64;
     took.sort_unstable();
     let resident_at_rest_bytes = meter.resident()?;
@@ -201,9 +204,9 @@ fn run_lap(
     Ok(Lap { records, seconds, cpu: after.cpu - before.cpu, switches })
 }
 
-/// Each client has one request unanswered at a time.
-fn ask_all(streams: &mut [(UnixStream, Position)], writes: &Writes, method: &Method) -> Result<Vec<Duration>> {
-    let end = Instant::now() + Duration::from_secs_f64(method.latency_seconds);
+/// Each client has one request unanswered at a time; returns how long each took.
+pub fn ask_all(streams: &mut [(UnixStream, Position)], writes: &Writes, time: Duration) -> Result<Vec<Duration>> {
+    let end = Instant::now() + time;
     thread::scope(|scope| {
         let clients: Vec<_> = streams
             .iter_mut()

@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
+use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::sink::TOPIC;
 use crate::support::client::{Outgoing, Produce, dory_frame, parse_produce_answer, produce_frame};
 
 /// How records are framed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
 pub enum Form {
     /// Dory's PartitionKey message (257): one record a frame, its partition named. Neighbours go to neighbouring partitions.
     Dory,

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::{Bytes, BytesMut};
-use forebay::wire::api::{ApiKey, api_versions, init_producer_id, metadata};
+use forebay::wire::api::{ApiKey, api_versions, fetch, init_producer_id, metadata};
 use forebay::wire::codes;
 use forebay::wire::frame::{self, RequestFrame};
 use uuid::Uuid;
@@ -104,6 +104,11 @@ impl Sink {
         *state = State { partitions: vec![Partition::default(); partitions], last_producer_id, ..State::default() };
     }
 
+    /// The first thing that was wrong.
+    pub fn fault(&self) -> Option<String> {
+        self.shared.state().fault.clone()
+    }
+
     /// What has arrived until now.
     pub fn totals(&self) -> Totals {
         self.shared.state().totals
@@ -173,6 +178,8 @@ fn answer(shared: &Shared, address: SocketAddr, request: RequestFrame) -> Result
         }
         ApiKey::ApiVersions => {
             let served = [
+                // Never asked for; but librdkafka writes batches of magic 2 only to brokers that say they have it.
+                (ApiKey::Fetch, fetch::VERSIONS),
                 (ApiKey::Produce, produce::VERSIONS),
                 (ApiKey::Metadata, metadata::VERSIONS),
                 (ApiKey::ApiVersions, api_versions::VERSIONS),
