@@ -56,6 +56,8 @@ pub struct Row {
     pub records_per_second: f64,
     /// Nanoseconds a record, which is the same as milliseconds a million records: median, least, most.
     pub cpu_ns_per_record: [f64; 3],
+    /// How much of that the kernel took, from 0 to 1, over all repetitions.
+    pub system_share: f64,
     /// The median.
     pub voluntary_switches_per_million_records: f64,
     /// Over all repetitions.
@@ -82,6 +84,7 @@ struct Lap {
     records: u64,
     seconds: f64,
     cpu: Duration,
+    ticks: [u64; 2],
     switches: u64,
 }
 
@@ -145,6 +148,7 @@ pub fn measure(case: Case, method: &Method, sink: &Sink) -> Result<Row> {
     let records = (totals.records - warm.records) as f64;
     let batches = (totals.batches - warm.batches) as f64;
     let cpu = sorted(laps.iter().map(|lap| lap.cpu.as_nanos() as f64 / lap.records as f64));
+    let [user, system] = [0, 1].map(|which| laps.iter().map(|lap| lap.ticks[which]).sum::<u64>() as f64);
     Ok(Row {
         size: shape.size,
         clients,
@@ -152,6 +156,7 @@ pub fn measure(case: Case, method: &Method, sink: &Sink) -> Result<Row> {
         write: shape.write,
         records_per_second: median(&sorted(laps.iter().map(|lap| lap.records as f64 / lap.seconds))),
         cpu_ns_per_record: [median(&cpu), at(&cpu, 0.0), at(&cpu, 1.0)],
+        system_share: system / (user + system),
         voluntary_switches_per_million_records: median(&sorted(
             laps.iter().map(|lap| lap.switches as f64 * 1e6 / lap.records as f64),
         )),
@@ -201,7 +206,8 @@ fn run_lap(
     let after = meter.read()?;
     ensure!(records > 0, "nothing was written");
     let switches = after.voluntary_switches - before.voluntary_switches;
-    Ok(Lap { records, seconds, cpu: after.cpu - before.cpu, switches })
+    let ticks = [after.ticks[0] - before.ticks[0], after.ticks[1] - before.ticks[1]];
+    Ok(Lap { records, seconds, cpu: after.cpu - before.cpu, ticks, switches })
 }
 
 /// Each client has one request unanswered at a time; returns how long each took.

@@ -154,25 +154,21 @@ fn table(options: &Options, sink: &Sink) -> Result<Vec<Row>> {
 }
 
 const TABLE_HEAD: &str = "\
-| B | clients | partitions | write | records/s | CPU ns/record [least–most] | switches/M | records/batch | p50 µs | p99 µs | RSS start, rest, peak MB |
-|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|";
+| B | clients | partitions | write | records/s | CPU ns/record [least–most], system | switches/M | records/batch | p50, p99 µs (answers) | RSS start, rest, peak MB |
+|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|";
 
 fn line(row: &Row) -> String {
     let [cpu, least, most] = row.cpu_ns_per_record;
     let mb = |bytes: u64| bytes as f64 / 1e6;
-    format!(
-        "| {} | {} | {} | {} | {:.0} k | {cpu:.0} [{least:.0}–{most:.0}] | {:.0} | {:.0} | {:.0} | {:.0} | {:.0}, {:.0}, {:.0} |",
-        row.size,
-        row.clients,
-        row.partitions,
-        row.write,
-        row.records_per_second / 1e3,
-        row.voluntary_switches_per_million_records,
-        row.records_per_batch,
-        row.p50_us,
-        row.p99_us,
-        mb(row.resident_at_start_bytes),
-        mb(row.resident_at_rest_bytes),
-        mb(row.resident_peak_bytes),
-    )
+    [
+        format!("| {} | {} | {} | {} ", row.size, row.clients, row.partitions, row.write),
+        format!("| {:.0} k ", row.records_per_second / 1e3),
+        format!("| {cpu:.0} [{least:.0}–{most:.0}], {:.0} % ", row.system_share * 100.0),
+        format!("| {:.0} ", row.voluntary_switches_per_million_records),
+        format!("| {:.0} ", row.records_per_batch),
+        format!("| {:.0}, {:.0} ({}) ", row.p50_us, row.p99_us, row.answers),
+        format!("| {:.0}, ", mb(row.resident_at_start_bytes)),
+        format!("{:.0}, {:.0} |", mb(row.resident_at_rest_bytes), mb(row.resident_peak_bytes)),
+    ]
+    .concat()
 }

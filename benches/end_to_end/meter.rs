@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use nix::time::{ClockId, clock_getcpuclockid};
 use nix::unistd::Pid;
 
@@ -18,6 +18,8 @@ pub struct Meter {
 pub struct Reading {
     /// User and system time of all its threads, in the kernel's own nanoseconds.
     pub cpu: Duration,
+    /// User time, and system time, in the kernel's clock ticks: coarse, and only good for their ratio.
+    pub ticks: [u64; 2],
     /// How often a thread of it had nothing more to do: each is followed by a wakeup.
     pub voluntary_switches: u64,
 }
@@ -30,7 +32,19 @@ impl Meter {
     }
 
     pub fn read(&self) -> Result<Reading> {
-        Ok(Reading { cpu: Duration::from(self.clock.now()?), voluntary_switches: self.voluntary_switches()? })
+        Ok(Reading {
+            cpu: Duration::from(self.clock.now()?),
+            ticks: self.ticks()?,
+            voluntary_switches: self.voluntary_switches()?,
+        })
+    }
+
+    fn ticks(&self) -> Result<[u64; 2]> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid))?;
+        // The name in parentheses may hold anything. Behind it utime and stime are the 12th and 13th field, see proc(5).
+        let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ').skip(11);
+        let ticks: Vec<u64> = fields.take(2).map(str::parse).collect::<Result<_, _>>()?;
+        ticks.try_into().map_err(|_| anyhow!("no CPU times in /proc"))
     }
 
     /// Summed over its threads.
