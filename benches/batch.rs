@@ -53,7 +53,13 @@ fn build(criterion: &mut Criterion) {
                 assert_eq!(failure, None, "{}", codec.name());
                 sealed.stamp(STAMP)
             };
-            let id = BenchmarkId::new(codec.name(), format!("{size} B, {} bytes in all", build().len()));
+            eprintln!(
+                "{}: a batch of {} records of {size} bytes has {} bytes",
+                codec.name(),
+                run.count(),
+                build().len()
+            );
+            let id = BenchmarkId::new(codec.name(), format!("{size} B"));
             group.bench_function(id, |bencher| bencher.iter(|| black_box(build())));
         }
     }

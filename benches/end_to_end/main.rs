@@ -43,6 +43,7 @@ fn main() -> Result<()> {
     let method = options.method();
     let sink = Sink::start()?;
     let mut report = Report { json: options.json, parts: Map::new() };
+    report.part("machine", &meter::machine()?, |machine| println!("{machine}"))?;
     let mut rows = Vec::new();
     if options.wants(Part::Table) {
         report.title("The whole way, each row a daemon of its own");

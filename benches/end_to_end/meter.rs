@@ -1,6 +1,7 @@
 //! What a process has cost: its CPU clock and what `/proc` says of it.
 
 use std::fs;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
@@ -70,6 +71,21 @@ impl Meter {
     fn status(&self) -> Result<String> {
         Ok(fs::read_to_string(format!("/proc/{}/status", self.pid))?)
     }
+}
+
+/// What the figures are of, in words; a load above 0 says that they are worth little.
+pub fn machine() -> Result<String> {
+    let cores = thread::available_parallelism()?;
+    let cpu = fs::read_to_string("/proc/cpuinfo")?;
+    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let load = fs::read_to_string("/proc/loadavg")?;
+    Ok(format!(
+        "{cores} cores ({}), Linux {}, load average over the last minute: {}",
+        model.map_or("of an unknown model", |(_, model)| model),
+        kernel.split(['-', '\n']).next().unwrap_or_default(),
+        load.split(' ').next().unwrap_or_default()
+    ))
 }
 
 /// The number of a line `name: number …`.
