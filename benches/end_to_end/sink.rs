@@ -221,8 +221,8 @@ fn cluster(shared: &Shared, address: SocketAddr) -> metadata::Metadata {
         error_code: codes::NONE,
         name: Some(TOPIC.to_owned()),
         id: TOPIC_ID,
-        is_internal: false,
         partitions: (0..shared.state().partitions.len()).map(partition).collect(),
+        ..metadata::Topic::default()
     };
     let broker = metadata::Broker { id: BROKER, host: address.ip().to_string(), port: address.port(), rack: None };
     metadata::Metadata {
