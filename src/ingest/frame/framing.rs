@@ -35,6 +35,12 @@ impl Head {
         self.api_key >= FIRST_CORRELATED_KEY
     }
 
+    /// Whether the CorrelationId is still to come: what is said of a frame does not depend on how it was cut on its way.
+    fn waits_for_its_id(self, buffer: &[u8]) -> bool {
+        let header = CORRELATED_HEADER_BYTES;
+        self.is_correlated() && self.size >= header as i32 && buffer.len() < header
+    }
+
     /// What is wrong with the frame at the start of `buffer`, with its CorrelationId if it has one: a frame that ends
     /// before has none, for what stands there belongs to the next one.
     #[cold]
@@ -73,7 +79,7 @@ pub(super) fn why_no_request<T>(buffer: &[u8], max_frame_size: usize) -> Decoded
         Ok(sized) => sized,
         Err(decoded) => return decoded,
     };
-    if head.is_correlated() && buffer.len() < CORRELATED_HEADER_BYTES && size >= CORRELATED_HEADER_BYTES {
+    if head.waits_for_its_id(buffer) {
         return Decoded::NeedMore { bytes: CORRELATED_HEADER_BYTES };
     }
     let (key, version) = (head.api_key, head.api_version);
@@ -95,6 +101,9 @@ pub(super) fn why_no_request<T>(buffer: &[u8], max_frame_size: usize) -> Decoded
 pub(super) fn split_answer<T>(buffer: &[u8], max_frame_size: usize) -> Result<(Head, &[u8]), Decoded<T>> {
     let (head, size) = sized_head(buffer)?;
     if size > max_frame_size {
+        if head.waits_for_its_id(buffer) {
+            return Err(Decoded::NeedMore { bytes: CORRELATED_HEADER_BYTES });
+        }
         let fault = Fault::FrameTooLarge { size, limit: max_frame_size };
         return Err(Decoded::Malformed(head.malformed(buffer, fault.into())));
     }

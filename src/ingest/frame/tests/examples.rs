@@ -93,6 +93,17 @@ fn a_frame_over_the_limit_is_told_before_its_body_is_sent() {
 }
 
 #[test]
+fn an_answer_over_the_limit_is_told_with_its_id_however_it_was_cut() {
+    let mut bytes = vec![];
+    encode_error(&mut bytes, METADATA, 0, 7, codes::INVALID_REQUEST, "words that make it longer than sixteen bytes");
+    for len in 8..12 {
+        assert_eq!(next_answer(&bytes[..len], 16), Decoded::NeedMore { bytes: 12 });
+    }
+    let Decoded::Malformed(malformed) = next_answer(&bytes[..12], 16) else { panic!("it is too large") };
+    assert_eq!(malformed.correlation_id, 7);
+}
+
+#[test]
 fn the_last_answer_carries_what_could_be_read_of_the_request() {
     let good = documented("produce request");
     let dory = documented("dory message");
