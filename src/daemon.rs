@@ -30,6 +30,7 @@ use crate::queue::topic::Topics;
 use crate::record::TimestampMs;
 use crate::route::{Router, placer};
 
+mod open_files;
 mod status;
 
 /// How long clients have, at the very end, to take the answers that are left.
@@ -128,6 +129,7 @@ pub async fn run(config: Config) -> Result<(), Failure> {
 
 fn start(config: &Arc<Config>) -> Result<Parts, Failure> {
     warn!("this version has no backlog: records are held in memory only, and a crash loses them");
+    open_files::raise_limit(config);
     let listeners = config.listeners.iter().map(ingest::bind).collect::<Result<Vec<_>, _>>()?;
     let admin_socket = stream_socket(&config.admin.socket)?;
 
