@@ -221,7 +221,10 @@ fn sources(directory: &str) -> Vec<Source> {
     Source::all(texts.collect())
 }
 
-/// All files below a directory, but for what is built and what git keeps.
+/// Directories of what is built, what git keeps and what a fuzzer finds.
+const NOT_OURS: &[&str] = &["target", ".git", "corpus", "artifacts"];
+
+/// All files below a directory, but for [`NOT_OURS`].
 fn files(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut directories = vec![directory.to_owned()];
@@ -229,7 +232,7 @@ fn files(directory: &Path) -> Vec<PathBuf> {
         for entry in fs::read_dir(&directory).expect("a directory of the crate can be read").flatten() {
             let path = entry.path();
             let name = entry.file_name();
-            if name == "target" || name == ".git" {
+            if NOT_OURS.iter().any(|other| name == *other) {
                 continue;
             }
             if path.is_dir() { directories.push(path) } else { found.push(path) }
