@@ -8,6 +8,7 @@
 //! to the bytes that it came from; and every refusal can be read by the client that it is for.
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use allocation_counter::measure;
 use forebay::ingest::frame::answer::{self, Answer, AnswerBody, MetadataAnswer, next_answer};
@@ -48,7 +49,7 @@ pub fn check(input: &[u8]) {
             Decoded::Malformed(malformed) => check_farewell(malformed),
             Decoded::NeedMore { bytes } => {
                 assert!(*bytes <= limits.max_frame_size.max(12), "{bytes} bytes asked for");
-                check_farewell(&frame::unfinished(rest));
+                check_farewell(&frame::unfinished(rest, Duration::from_secs(1)));
             }
         }
     }
@@ -307,7 +308,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
 fn produce_seed(out: &mut Vec<u8>) {
     use forebay::record::{Header, Record};
     let acks = frame::produce::Acks::All;
-    let timeout = Some(std::time::Duration::from_secs(1));
+    let timeout = Some(Duration::from_secs(1));
     let head = ProduceHead { correlation_id: 1, acks, timeout, topic: "logs", partition: Some(2) };
     let mut encoder = ProduceEncoder::begin(out, &head).expect("a seed is small");
     let headers = [Header { name: b"h", value: None }, Header { name: b"h", value: Some(b"v") }];

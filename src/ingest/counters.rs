@@ -67,11 +67,16 @@ counters! {
     requests_timed_out,
     /// Bytes of frames that have begun and not ended, held now.
     frames_unfinished_bytes,
+    /// Bytes of answers that clients have not taken, held now.
+    answers_unread_bytes,
+    /// Connections ended because the client took no answers while memory for clients was crowded.
+    answers_timed_out,
     /// Frames that could not be read; each ended its connection.
     frames_malformed,
     /// Frames that a client began and did not end before it went.
     frames_cut,
-    /// Frames that were not complete within `frame_timeout`; each ended its connection.
+    /// Frames that were not complete within `frame_timeout`, or within 5 s while memory for clients was crowded; each ended
+    /// its connection.
     frames_timed_out,
     /// Sound datagrams.
     datagrams,

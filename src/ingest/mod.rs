@@ -10,6 +10,8 @@
 //! - No bytes are read before there is room for them in the memory budget. Where a topic's rule is `full = "reject"` they
 //!   are read to be refused; what else is read then is at most 64 KiB a connection.
 //! - A connection without traffic holds no buffer.
+//! - What clients begin and do not end, and answers that they do not take, hold about a quarter of the memory budget at most
+//!   (`stream/crowd.rs`): the rest is there for those who go on.
 //! - What one client does, or does not read, delays and harms no other. A panic in a connection's task ends that connection.
 //!
 //! It does not know brokers: what becomes of a record comes back through its receipt.

@@ -1,5 +1,7 @@
 //! What can be wrong with a frame: so much that the connection ends, or so little that an answer is enough.
 
+use std::time::Duration;
+
 use super::answer;
 use crate::wire::codes;
 
@@ -63,10 +65,12 @@ pub enum Fault {
         len: usize,
     },
     /// The client began it and did not go on.
-    #[error("the frame was not complete within frame_timeout: {len} bytes of it came")]
+    #[error("the frame was not complete within {within:?} (see frame_timeout): {len} bytes of it came")]
     Unfinished {
         /// Bytes that came.
         len: usize,
+        /// How long it could take.
+        within: Duration,
     },
     /// Only Dory's messages need no answer.
     #[error("ApiKey {0} needs a stream socket: a datagram holds one message of ApiKey 256 or 257")]

@@ -26,6 +26,8 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+use std::time::Duration;
+
 use cursor::Cursor;
 use dory::DoryMessage;
 use error::{Fault, Malformed, Refused};
@@ -135,10 +137,10 @@ pub fn next_request<'a>(buffer: &'a [u8], limits: &Limits) -> Decoded<Request<'a
     }
 }
 
-/// What is wrong with a frame whose beginning is in `buffer` and whose end did not come in time.
-pub fn unfinished(buffer: &[u8]) -> Malformed {
+/// What is wrong with a frame whose beginning is in `buffer` and whose end did not come `within` its time.
+pub fn unfinished(buffer: &[u8], within: Duration) -> Malformed {
     let head = Head::read(buffer).unwrap_or(Head::UNREADABLE);
-    head.malformed(buffer, Fault::Unfinished { len: buffer.len() }.into())
+    head.malformed(buffer, Fault::Unfinished { len: buffer.len(), within }.into())
 }
 
 /// The one message of a datagram: one of Dory's two, exactly as long as the datagram.

@@ -4,8 +4,8 @@
 //! the task can be dropped at any await point. What it waits for follows from its state; there is no second task, and no channel.
 
 mod ending;
+mod reading;
 
-use std::io;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -16,11 +16,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::Shared;
+use super::crowd::ANSWER_TIMEOUT;
 use super::frame_clock::FrameClock;
-use super::input::{Input, Read};
-use super::serve::{Rest, Served, Service};
+use super::input::Input;
+use super::serve::Service;
 use crate::ingest::READ_BYTES;
-use crate::ingest::charge::Charge;
 use crate::ingest::frame;
 
 /// How often a connection looks whether it has to end or to go on though nothing happens.
@@ -32,13 +32,15 @@ pub(super) struct Connection {
     input: Input,
     service: Service,
     clock: FrameClock,
+    /// Since when the client has taken nothing of the answers that are there.
+    unread: FrameClock,
     /// Of the share for large frames, while one is read.
     permit: Option<OwnedSemaphorePermit>,
     /// The last answer, until it is written: a frame could not be read.
     farewell: Option<Vec<u8>>,
     /// When the connection ends at the latest, since a frame could not be read.
     end_by: Option<Instant>,
-    /// When to look whether a client that sends no more is still there, or whether unfinished frames block each other.
+    /// When to look whether a client that sends no more is still there, or what has become of a crowd.
     next_look: Option<Instant>,
     /// Not after the stream's end, a malformed frame, or when the daemon closes.
     is_reading: bool,
@@ -46,6 +48,8 @@ pub(super) struct Connection {
     is_stalled: bool,
     /// There is something to read, and no room for it.
     is_short_of_room: bool,
+    /// The client has begun a frame of which nothing was read, because of a crowd.
+    is_left: bool,
 }
 
 /// What reading waits for.
@@ -81,6 +85,7 @@ impl Connection {
             input: Input::new(&service.shared().context),
             service,
             clock: FrameClock::default(),
+            unread: FrameClock::default(),
             permit: None,
             farewell: None,
             end_by: None,
@@ -88,6 +93,7 @@ impl Connection {
             is_reading: true,
             is_stalled: false,
             is_short_of_room: false,
+            is_left: false,
         }
     }
 
@@ -111,10 +117,7 @@ impl Connection {
             match self.wait(closing, stop).await {
                 Event::Step => {}
                 Event::Readable if self.reserve_now() => self.read(READ_BYTES),
-                Event::Readable => {
-                    self.is_short_of_room = true;
-                    self.next_look = Some(Instant::now() + LOOK_INTERVAL);
-                }
+                Event::Readable => self.is_short_of_room = true,
                 Event::Room => {
                     self.service.must_wait = false;
                     self.read(READ_BYTES);
@@ -135,8 +138,7 @@ impl Connection {
         let shared = self.shared();
         let phase = self.phase();
         let alarm = self.alarm();
-        let permits = self.input.large_frame().map_or(0, |bytes| bytes.div_ceil(1024));
-        let permits = u32::try_from(permits).unwrap_or(u32::MAX).min(shared.large_frames_kib);
+        let large = self.input.large_frame().unwrap_or(0);
         tokio::select! {
             biased;
             () = stop.cancelled() => Event::Stop,
@@ -144,9 +146,7 @@ impl Connection {
             _ = stream.writable(), if !output.is_empty() => Event::Step,
             () = unanswered.answers().changed(), if output.has_room() => Event::Step,
             () = async { sleep_until(alarm.unwrap_or_else(Instant::now)).await }, if alarm.is_some() => Event::Step,
-            permit = async { shared.large_frames.clone().acquire_many_owned(permits).await }, if phase == Phase::Permit => {
-                Event::Permit(permit.ok())
-            }
+            permit = shared.large_frame_permit(large), if phase == Phase::Permit => Event::Permit(permit),
             _ = stream.readable(), if phase == Phase::Client => Event::Readable,
             () = shared.context.router.budget().reserve(READ_BYTES), if phase == Phase::Room => Event::Room,
         }
@@ -168,22 +168,25 @@ impl Connection {
     fn alarm(&self) -> Option<Instant> {
         // Without room in the output a timeout cannot be answered anyway.
         let deadline = self.service.unanswered.next_deadline().filter(|_| self.service.output.has_room());
-        let frame = self.clock.reaches(self.shared().limits.frame_timeout);
+        let frame = self.clock.reaches(self.frame_timeout());
         [deadline, frame, self.end_by, self.next_look].into_iter().flatten().min()
+    }
+
+    fn frame_timeout(&self) -> Duration {
+        self.shared().frame_timeout(self.permit.is_some())
     }
 
     /// Everything that can be done at `now` without waiting. `Break`: the connection is over.
     fn step(&mut self, now: Instant) -> ControlFlow<()> {
-        if self.clock.reaches(self.shared().limits.frame_timeout).is_some_and(|end| end <= now) {
+        let enough = self.shared().enough_output();
+        self.service.output.set_enough(enough);
+        let frame_timeout = self.frame_timeout();
+        if self.clock.reaches(frame_timeout).is_some_and(|end| end <= now) {
             self.shared().context.counters.frames_timed_out.increment();
-            self.part(&frame::unfinished(self.input.pending()), now);
+            self.part(&frame::unfinished(self.input.pending(), frame_timeout), now);
         }
-        if self.is_reading && self.next_look.is_some_and(|at| at <= now) {
-            self.next_look = Some(now + LOOK_INTERVAL);
-            if self.phase() == Phase::Room && self.is_blocked_by_frames() {
-                self.shared().context.router.budget().charge(READ_BYTES);
-                self.read(self.input.missing());
-            }
+        if self.next_look.is_some_and(|at| at <= now) {
+            self.look(now)?;
         }
         loop {
             let Service { output, unanswered, .. } = &mut self.service;
@@ -193,7 +196,9 @@ impl Connection {
             {
                 output.append(|out| out.extend_from_slice(&farewell));
             }
-            output.write_to(&self.stream);
+            if output.write_to(&self.stream) {
+                self.unread.reset();
+            }
             if output.is_lost() {
                 // What it has sent before it went is read all the same.
                 unanswered.clear();
@@ -211,55 +216,32 @@ impl Connection {
         }
         let is_waiting = self.phase() == Phase::Client && !self.input.pending().is_empty();
         self.clock.run(is_waiting, now);
-        if self.is_reading { ControlFlow::Continue(()) } else { self.step_to_the_end(now) }
+        let has_answers = !self.service.output.is_empty();
+        self.unread.run(has_answers, now);
+        if !self.is_reading {
+            return self.step_to_the_end(now);
+        }
+        let looks = is_waiting || has_answers || self.is_left || self.is_short_of_room;
+        let next = self.next_look.filter(|at| *at > now).unwrap_or(now + LOOK_INTERVAL);
+        self.next_look = looks.then_some(next);
+        ControlFlow::Continue(())
     }
 
-    /// Room for a read, if there is some now, or if what comes may be rejected.
-    fn reserve_now(&self) -> bool {
-        // A large frame would take too much before anybody knows whether it is to be rejected.
-        let waits = self.service.must_wait || self.input.large_frame().is_some();
-        self.shared().context.reserve_read(waits)
-    }
-
-    /// Whether memory is full of frames that wait, as this one does, for memory to be complete. Nothing would ever free it:
-    /// so each is read to its end, until they are less.
-    fn is_blocked_by_frames(&self) -> bool {
-        let context = &self.shared().context;
-        let unfinished = context.counters.frames_unfinished_bytes.get();
-        !self.input.pending().is_empty() && unfinished > context.router.budget().limit() as u64 / 2
-    }
-
-    /// Reads once, `at_most` so many bytes, and serves what came. [`READ_BYTES`] are reserved for it.
-    fn read(&mut self, at_most: usize) {
-        self.is_short_of_room = false;
-        self.next_look = None;
-        let _reserved = Charge::reserved(self.shared().context.router.budget().clone(), READ_BYTES);
-        let now = Instant::now();
-        match self.input.read(&self.stream, at_most, |bytes| self.service.serve(bytes)) {
-            Ok(Read::Bytes(count, served)) => {
-                self.shared().context.counters.bytes_read.add(count as u64);
-                if let Some(served) = served {
-                    self.served(served, now);
-                }
+    /// What is to be done now and then for as long as the client keeps others, or others it, from going on.
+    fn look(&mut self, now: Instant) -> ControlFlow<()> {
+        if self.unread.reaches(ANSWER_TIMEOUT).is_some_and(|end| end <= now) && self.shared().is_crowded() {
+            self.shared().context.counters.answers_timed_out.increment();
+            self.service.log_fault(&"no answer was taken while memory for clients was crowded", "connection closes");
+            return ControlFlow::Break(());
+        }
+        match self.phase() {
+            Phase::Room if self.is_blocked_by_frames() => {
+                self.shared().context.router.budget().charge(READ_BYTES);
+                self.read(self.input.missing());
             }
-            Ok(Read::End) => self.client_sends_no_more(now),
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-            Err(error) => {
-                debug!(peer = %self.service.peer, %error, "cannot read");
-                self.client_sends_no_more(now);
-            }
+            Phase::Client if self.is_left && !self.shared().is_crowded() && self.reserve_now() => self.read_left(),
+            _ => {}
         }
-    }
-
-    fn served(&mut self, served: Served, now: Instant) {
-        if served.used > 0 {
-            self.clock.reset();
-            self.permit = None;
-        }
-        self.is_stalled = matches!(served.rest, Rest::Stalled);
-        if let Rest::Malformed(malformed) = served.rest {
-            self.shared().context.counters.frames_malformed.increment();
-            self.part(&malformed, now);
-        }
+        ControlFlow::Continue(())
     }
 }

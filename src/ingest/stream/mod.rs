@@ -1,6 +1,7 @@
 //! A stream listener: its acceptor, which spawns one task a connection.
 
 mod connection;
+mod crowd;
 mod frame_clock;
 mod input;
 mod output;
@@ -45,6 +46,8 @@ struct Shared {
     /// In KiB. First come, first served.
     large_frames: Arc<Semaphore>,
     large_frames_kib: u32,
+    /// Large frames that wait for their turn.
+    large_frames_waiting: AtomicUsize,
     /// For what the log says about clients' faults.
     faults: Sampler,
 }
@@ -60,6 +63,7 @@ impl Shared {
             open: AtomicUsize::new(0),
             large_frames: Arc::new(Semaphore::new(large_frames_kib as usize)),
             large_frames_kib,
+            large_frames_waiting: AtomicUsize::new(0),
             faults: Sampler::default(),
         })
     }

@@ -53,9 +53,9 @@ pub(super) struct Service {
 
 impl Service {
     pub fn new(peer: Peer, seat: Seat, outlet: Outlet) -> Self {
-        let budget = seat.0.context.router.budget();
-        let output = Output::new(budget.clone());
-        Service { output, unanswered: Unanswered::new(budget.clone()), outlet, must_wait: false, peer, seat }
+        let output = Output::new(&seat.0.context);
+        let unanswered = Unanswered::new(seat.0.context.router.budget().clone());
+        Service { output, unanswered, outlet, must_wait: false, peer, seat }
     }
 
     pub fn shared(&self) -> &Shared {
@@ -83,6 +83,7 @@ impl Service {
         let arrived = Instant::now();
         let now = (self.context().clock)();
         self.outlet.expect(bytes.len());
+        self.output.set_enough(self.seat.0.enough_output());
         let mut used = 0;
         let mut requests = 0;
         let rest = loop {
@@ -122,7 +123,7 @@ impl Service {
             Request::Dory(message) => put_dory(&mut self.outlet, &message, now),
             Request::Produce(request) => self.produce(&request, len, arrived, now),
             Request::Metadata(request) => {
-                let limit = self.seat.0.frame.max_frame_size;
+                let limit = self.seat.0.answer_limit();
                 let topics = self.context().router.topics().clone();
                 self.output.append(|out| answer_metadata(&request, &topics, limit, out));
             }

@@ -21,6 +21,7 @@ use crate::record::Record;
 use crate::wire::codes;
 
 mod answers;
+mod crowd;
 mod datagrams;
 mod frames;
 mod memory;
