@@ -10,6 +10,7 @@ mod check;
 mod deliver;
 mod doubt;
 mod faults;
+mod hostile;
 mod malformed;
 mod memory;
 mod produce;

@@ -67,6 +67,11 @@ impl Load {
         self.clients.iter().any(JoinHandle::is_finished)
     }
 
+    /// Whether all clients have ended by now.
+    pub fn all_ended(&self) -> bool {
+        self.clients.iter().all(JoinHandle::is_finished)
+    }
+
     /// Tells the clients to end, and waits for all their answers.
     #[track_caller]
     pub fn finish(self) -> Vec<Account> {
