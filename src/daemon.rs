@@ -23,6 +23,7 @@ use crate::cluster;
 use crate::cluster::dial::Dialer;
 use crate::config::Config;
 use crate::ingest;
+use crate::ingest::activation::HandedOver;
 use crate::ingest::bind::{BindError, StreamSocket, stream_socket};
 use crate::queue::budget::Budget;
 use crate::queue::ledger::{DropReason, Ledger};
@@ -30,6 +31,7 @@ use crate::queue::topic::Topics;
 use crate::record::TimestampMs;
 use crate::route::{Router, placer};
 
+mod notify;
 mod open_files;
 mod status;
 
@@ -38,6 +40,9 @@ const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// How often the drain looks whether anything is left.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
+
+/// How often the service manager is told what is left to drain.
+const DRAIN_REPORT: Duration = Duration::from_secs(1);
 
 /// Why the daemon has ended otherwise than in order.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +71,7 @@ impl Failure {
     pub fn exit_code(&self) -> u8 {
         match self {
             Failure::Task(_) | Failure::System(_) => 1,
+            Failure::Bind(BindError::Activation(_)) => 78,
             Failure::Bind(_) => 73,
             Failure::NotDelivered { .. } => 75,
         }
@@ -96,6 +102,7 @@ struct Parts {
     topics: Arc<Topics>,
     ledger: Arc<Ledger>,
     senders: Arc<broker::Context>,
+    view: Arc<status::View>,
     /// The tasks that must run until they are told to stop: their name, if they have failed.
     core: JoinSet<Option<&'static str>>,
     /// Ends ingest's reading.
@@ -105,13 +112,12 @@ struct Parts {
     connections: TaskTracker,
 }
 
-/// Runs the daemon until SIGTERM, SIGINT or a failure.
-pub async fn run(config: Config) -> Result<(), Failure> {
+/// Runs the daemon until SIGTERM, SIGINT or a failure. `handed_over` are the sockets that systemd has made for it.
+pub async fn run(config: Config, handed_over: HandedOver) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
     let config = Arc::new(config);
-    let mut parts = start(&config)?;
-    // An error means that nobody has asked to be notified.
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let mut parts = start(&config, handed_over)?;
+    notify::ready(&parts.view);
     info!(version = env!("CARGO_PKG_VERSION"), "ready");
     let failed = tokio::select! {
         signal = signals.next() => {
@@ -127,10 +133,10 @@ pub async fn run(config: Config) -> Result<(), Failure> {
     }
 }
 
-fn start(config: &Arc<Config>) -> Result<Parts, Failure> {
+fn start(config: &Arc<Config>, handed_over: HandedOver) -> Result<Parts, Failure> {
     warn!("this version has no backlog: records are held in memory only, and a crash loses them");
     open_files::raise_limit(config);
-    let listeners = config.listeners.iter().map(ingest::bind).collect::<Result<Vec<_>, _>>()?;
+    let listeners = ingest::bind_all(&config.listeners, handed_over)?;
     let admin_socket = stream_socket(&config.admin.socket)?;
 
     let mut random = fastrand::Rng::new();
@@ -156,9 +162,12 @@ fn start(config: &Arc<Config>) -> Result<Parts, Failure> {
             "the supervisor of the brokers"
         })
     });
-    let view = status::View::new(router.clone(), ledger.clone(), cluster, counters.clone());
+    let view = Arc::new(status::View::new(router.clone(), ledger.clone(), cluster, counters.clone()));
+    let fed = notify::feed_watchdog(view.clone(), closing.clone(), stop.clone());
+    spawn(&mut core, "the watchdog's feeder", fed);
     let StreamSocket { listener, file } = admin_socket;
-    let served = admin::serve(listener, move || view.status(), stop.clone());
+    let asked = view.clone();
+    let served = admin::serve(listener, move || asked.status(), stop.clone());
     spawn(&mut core, "the admin socket", async move {
         served.await;
         drop(file);
@@ -176,7 +185,7 @@ fn start(config: &Arc<Config>) -> Result<Parts, Failure> {
         };
         listener.run(context, closing.clone(), stop.clone(), &connections);
     }
-    Ok(Parts { topics, ledger, senders, core, closing, stop, connections })
+    Ok(Parts { topics, ledger, senders, view, core, closing, stop, connections })
 }
 
 /// Runs `task` as one that must not end before it is told to.
@@ -195,8 +204,8 @@ fn name_of(ended: Option<Result<Option<&'static str>, tokio::task::JoinError>>) 
 
 impl Parts {
     async fn stop(mut self, drain_timeout: Duration, signals: &mut Signals) -> Result<(), Failure> {
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         self.closing.cancel();
+        notify::stopping(&self.view, drain_timeout);
         self.connections.close();
         self.senders.drain();
         let drained = tokio::select! {
@@ -227,6 +236,7 @@ impl Parts {
     /// Waits until nothing is held and the clients have their answers. False if `deadline` comes first.
     async fn drained(&self, deadline: Instant) -> bool {
         let mut look = interval(DRAIN_LOOK);
+        let mut report = interval(DRAIN_REPORT);
         loop {
             if self.ledger.balance().held == 0 {
                 // A connection that was reading when it was told not to may have taken more: only when all have ended is what is
@@ -238,6 +248,7 @@ impl Parts {
             }
             tokio::select! {
                 _ = look.tick() => {}
+                _ = report.tick() => notify::still_stopping(&self.view),
                 () = sleep_until(deadline) => return false,
             }
         }

@@ -9,6 +9,7 @@ use super::exit::{self, Failure};
 use super::{log, runtime};
 use crate::config::Config;
 use crate::daemon;
+use crate::ingest::activation::HandedOver;
 
 /// Threads without a `worker_threads`, on a machine with many cores: the work is moving bytes, and the machine is there for others.
 const THREADS_MAX: usize = 4;
@@ -55,9 +56,10 @@ Environment:
 /// Returns when the daemon has ended.
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let config = load(&arguments.config)?;
+    let handed_over = HandedOver::to_this_process().map_err(|error| Failure::new(exit::CONFIG, error))?;
     log::init(arguments.log_format, &arguments.log_level);
     let runtime = runtime::multi_thread(worker_threads(config.daemon.worker_threads))?;
-    let ended = runtime.block_on(daemon::run(config));
+    let ended = runtime.block_on(daemon::run(config, handed_over));
     ended.map(drop).map_err(|failure| Failure::new(failure.exit_code(), failure))
 }
 

@@ -13,6 +13,8 @@ use super::{Group, HostPort};
 
 /// Bytes of a Unix socket's path: `sockaddr_un.sun_path` without the zero at its end.
 const SOCKET_PATH_MAX: usize = 107;
+/// Bytes of a file descriptor's name: `FDNAME_MAX` in systemd.
+const FD_NAME_MAX: usize = 255;
 /// Far more than the largest clusters list, few enough to try one after the other.
 const BOOTSTRAP_SERVERS_MAX: usize = 1000;
 
@@ -51,6 +53,35 @@ impl Kind for SocketPath {
 
     fn allowed(&self) -> String {
         format!("absolute, at most {SOCKET_PATH_MAX} bytes")
+    }
+}
+
+/// What systemd calls a socket that it hands over, or "" for a socket that forebay makes itself.
+pub(super) struct SystemdSocket;
+
+impl Kind for SystemdSocket {
+    type Value = Option<String>;
+
+    fn read(&self, value: &DeValue<'_>) -> Result<Option<String>, Refusal> {
+        const HELP: &str = "write what FileDescriptorName= of its socket unit says";
+        let DeValue::String(text) = value else {
+            return wrong_type(value, "a name in quotes", HELP);
+        };
+        // `fdname_is_valid` in systemd; what it does not take cannot be in a unit.
+        let is_valid = text.len() <= FD_NAME_MAX && text.bytes().all(|c| matches!(c, b' '..=b'~') && c != b':');
+        match is_valid {
+            true if text.is_empty() => Ok(None),
+            true => Ok(Some(text.to_string())),
+            false => refuse(format!("{text:?} cannot be systemd's name of a socket"), HELP),
+        }
+    }
+
+    fn write(&self, value: &Option<String>) -> String {
+        quoted(value.as_deref().unwrap_or_default())
+    }
+
+    fn allowed(&self) -> String {
+        format!("at most {FD_NAME_MAX} printable ASCII characters without a colon, \"\" for none")
     }
 }
 

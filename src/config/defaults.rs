@@ -67,6 +67,7 @@ impl Listener {
     pub fn stream(path: impl Into<PathBuf>) -> Self {
         Listener {
             socket: SocketFile { path: path.into(), mode: 0o660, group: None },
+            systemd_socket: None,
             max_frame_size: 16 * MIB,
             kind: ListenerKind::Stream(StreamLimits::default()),
         }
@@ -77,6 +78,7 @@ impl Listener {
         Listener {
             // Whoever may send need not be able to read.
             socket: SocketFile { path: path.into(), mode: 0o220, group: None },
+            systemd_socket: None,
             // Above the largest that Linux carries with default buffers (212,960 bytes) and with doubled ones.
             max_frame_size: MIB,
             kind: ListenerKind::Datagram,

@@ -6,7 +6,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::address::{GroupName, Mode, Servers, SocketPath};
+use super::address::{GroupName, Mode, Servers, SocketPath, SystemdSocket};
 use super::value::{Choice, Count, Flag, Kind, Level, Name, Size, Time};
 use super::{
     Admin, CompressionType, Config, Daemon, FullPolicy, Kafka, Limits, Listener, ListenerKind, Memory, SocketFile,
@@ -109,7 +109,12 @@ impl Section for Listener {
             ListenerKind::Datagram => ListenerType::Datagram,
         };
         keys.key("type", LISTENER_TYPE, &mut listener_type);
-        self.socket.visit(keys);
+        keys.key("path", SocketPath, &mut self.socket.path);
+        keys.key("systemd_socket", SystemdSocket, &mut self.systemd_socket);
+        // Who may use a socket that systemd makes stands in its unit.
+        if self.systemd_socket.is_none() {
+            self.socket.visit_permissions(keys);
+        }
         keys.key("max_frame_size", Size(KIB..=GIB), &mut self.max_frame_size);
         if let ListenerKind::Stream(limits) = &mut self.kind {
             limits.visit(keys);
@@ -127,9 +132,8 @@ impl Section for StreamLimits {
     }
 }
 
-impl Section for SocketFile {
-    fn visit(&mut self, keys: &mut impl Keys) {
-        keys.key("path", SocketPath, &mut self.path);
+impl SocketFile {
+    fn visit_permissions(&mut self, keys: &mut impl Keys) {
         keys.key("mode", Mode, &mut self.mode);
         keys.key("group", GroupName, &mut self.group);
     }
@@ -137,7 +141,8 @@ impl Section for SocketFile {
 
 impl Section for Admin {
     fn visit(&mut self, keys: &mut impl Keys) {
-        self.socket.visit(keys);
+        keys.key("path", SocketPath, &mut self.socket.path);
+        self.socket.visit_permissions(keys);
     }
 }
 

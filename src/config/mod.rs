@@ -109,6 +109,9 @@ pub struct Memory {
 pub struct Listener {
     /// Where it listens and who may use it.
     pub socket: SocketFile,
+    /// systemd makes the socket, at this same path and with permissions of its own choosing, and hands it over under this
+    /// name. `None`: the daemon makes it.
+    pub systemd_socket: Option<String>,
     /// Bytes of the largest frame, its size field included, or of the largest datagram. At most `memory.limit`.
     pub max_frame_size: usize,
     /// What kind of socket it is, with what only that kind has.

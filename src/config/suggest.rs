@@ -47,6 +47,11 @@ pub(super) fn unknown_key(title: &str, key: &str, here: &[&str]) -> (String, Str
     if let Some((_, why)) = KAFKAS.iter().find(|(name, _)| *name == wanted) {
         return (message, (*why).to_owned());
     }
+    // A listener has these unless systemd makes its socket.
+    if matches!(&*wanted, "mode" | "group") && here.contains(&"systemd_socket") {
+        let help = "leave it out: SocketMode= and SocketGroup= in the socket unit say who may use the socket";
+        return (format!("{wanted:?} does not go with \"systemd_socket\""), help.to_owned());
+    }
     let elsewhere = keys::names();
     let help = if let Some(name) = here.iter().find(|name| **name == wanted) {
         format!("did you mean {name:?}?")

@@ -37,6 +37,17 @@ pub fn held_records(topic: &Topic) -> u64 {
 }
 
 impl View {
+    /// The daemon now, in a line.
+    pub fn line(&self) -> String {
+        let held = self.ledger.balance().held;
+        let snapshot = self.cluster.now();
+        match (snapshot.as_of, snapshot.brokers.len()) {
+            (None, _) => format!("{held} records held, Kafka not reached yet"),
+            (Some(_), 1) => format!("{held} records held, 1 broker"),
+            (Some(_), brokers) => format!("{held} records held, {brokers} brokers"),
+        }
+    }
+
     /// The daemon now. The figures are read one after the other, so those of a busy daemon are not of one instant; the ledger's
     /// balance.
     pub fn status(&self) -> Status {

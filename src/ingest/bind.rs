@@ -5,6 +5,7 @@
 //!   group, then its mode, and a stream socket listens only after that.
 //! - Only a socket that nobody has open is replaced. A live one, or a file that is no socket, is an error.
 //! - A socket's file is removed when its listener ends ([`SocketGuard`]), but not one that another process has put there since.
+//! - Of a socket that systemd has made neither the file nor its permissions are touched.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -19,7 +20,8 @@ use nix::sys::socket::{
 use nix::sys::stat::{Mode, fchmod};
 use tokio::net::{UnixDatagram, UnixListener};
 
-use crate::config::{Group, SocketFile};
+use super::activation::{ActivationError, HandedOver};
+use crate::config::{Group, Listener, SocketFile};
 
 /// Connections that the kernel keeps until they are accepted. It has a limit of its own (`net.core.somaxconn`).
 const BACKLOG: i32 = 1024;
@@ -47,6 +49,9 @@ pub enum BindError {
         /// As in the configuration.
         group: String,
     },
+    /// What systemd hands over does not fit the listeners.
+    #[error(transparent)]
+    Activation(#[from] ActivationError),
     /// The operating system refuses.
     #[error("cannot {action} {}: {error}", path.display())]
     System {
@@ -75,24 +80,49 @@ pub(super) struct DatagramSocket {
     pub file: SocketGuard,
 }
 
+/// The stream socket of a listener: taken from those `handed_over` if the listener names one, else made.
+pub(super) fn stream_listener(listener: &Listener, handed_over: &mut HandedOver) -> Result<StreamSocket, BindError> {
+    let Some(name) = &listener.systemd_socket else { return stream_socket(&listener.socket) };
+    let path = &listener.socket.path;
+    let fd = handed_over.take(name, path, SockType::Stream)?;
+    listening(fd, SocketGuard::of_another(path))
+}
+
 /// Makes a stream socket, and listens. Must be called within a tokio runtime.
 ///
 /// # Errors
 /// See [`BindError`].
 pub fn stream_socket(config: &SocketFile) -> Result<StreamSocket, BindError> {
     let (fd, file) = socket_file(config, SockType::Stream)?;
-    let listening = Backlog::new(BACKLOG).and_then(|backlog| socket::listen(&fd, backlog));
-    listening.map_err(|error| system(&config.path, "listen on", error))?;
-    let listener = UnixListener::from_std(fd.into());
-    Ok(StreamSocket { listener: listener.map_err(|error| system(&config.path, "listen on", error))?, file })
+    let listens = Backlog::new(BACKLOG).and_then(|backlog| socket::listen(&fd, backlog));
+    listens.map_err(|error| system(&config.path, "listen on", error))?;
+    listening(fd, file)
 }
 
-/// Makes a datagram socket that is told who sends. Must be called within a tokio runtime.
-pub(super) fn datagram_socket(config: &SocketFile) -> Result<DatagramSocket, BindError> {
-    let (fd, file) = socket_file(config, SockType::Datagram)?;
-    setsockopt(&fd, PassCred, &true).map_err(|error| system(&config.path, "receive on", error))?;
-    let socket = UnixDatagram::from_std(fd.into());
-    Ok(DatagramSocket { socket: socket.map_err(|error| system(&config.path, "receive on", error))?, file })
+fn listening(fd: OwnedFd, file: SocketGuard) -> Result<StreamSocket, BindError> {
+    let listener = std::os::unix::net::UnixListener::from(fd);
+    let listener = listener.set_nonblocking(true).and_then(|()| UnixListener::from_std(listener));
+    match listener {
+        Ok(listener) => Ok(StreamSocket { listener, file }),
+        Err(error) => Err(system(file.path(), "listen on", error)),
+    }
+}
+
+/// The datagram socket of a listener, that is told who sends: taken from those `handed_over` if the listener names one, else made.
+/// Must be called within a tokio runtime.
+pub(super) fn datagram_listener(
+    listener: &Listener,
+    handed_over: &mut HandedOver,
+) -> Result<DatagramSocket, BindError> {
+    let path = &listener.socket.path;
+    let (fd, file) = match &listener.systemd_socket {
+        Some(name) => (handed_over.take(name, path, SockType::Datagram)?, SocketGuard::of_another(path)),
+        None => socket_file(&listener.socket, SockType::Datagram)?,
+    };
+    setsockopt(&fd, PassCred, &true).map_err(|error| system(path, "receive on", error))?;
+    let socket = std::os::unix::net::UnixDatagram::from(fd);
+    let socket = socket.set_nonblocking(true).and_then(|()| UnixDatagram::from_std(socket));
+    Ok(DatagramSocket { socket: socket.map_err(|error| system(path, "receive on", error))?, file })
 }
 
 fn system(path: &Path, action: &'static str, error: impl Into<io::Error>) -> BindError {
@@ -175,16 +205,21 @@ fn remove_stale(path: &Path) -> Result<(), BindError> {
     }
 }
 
-/// Removes a socket's file when it is dropped, if the file is still the one that was made.
+/// Removes a socket's file when it is dropped, if the daemon has made it and it is still the same.
 #[derive(Debug)]
 pub struct SocketGuard {
     path: PathBuf,
-    identity: (u64, u64),
+    /// `None`: the file is not ours.
+    identity: Option<(u64, u64)>,
 }
 
 impl SocketGuard {
     fn of(path: &Path) -> io::Result<Self> {
-        Ok(SocketGuard { path: path.to_owned(), identity: identity(path)? })
+        Ok(SocketGuard { path: path.to_owned(), identity: Some(identity(path)?) })
+    }
+
+    fn of_another(path: &Path) -> Self {
+        SocketGuard { path: path.to_owned(), identity: None }
     }
 
     /// Where the socket is.
@@ -195,7 +230,7 @@ impl SocketGuard {
 
 impl Drop for SocketGuard {
     fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|now| now == self.identity) {
+        if self.identity.is_some_and(|made| identity(&self.path).is_ok_and(|now| now == made)) {
             // What cannot be removed is stale, and will be replaced at the next start.
             let _ = std::fs::remove_file(&self.path);
         }

@@ -179,13 +179,15 @@ fn receive(socket: &UnixDatagram, buffer: &mut [u8]) -> io::Result<Datagram> {
 mod tests {
     use super::*;
     use crate::config::Listener;
-    use crate::ingest::bind::datagram_socket;
+    use crate::ingest::activation::HandedOver;
+    use crate::ingest::bind::datagram_listener;
 
     #[tokio::test]
     async fn the_kernel_says_who_has_sent_a_datagram_and_how_long_it_was() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("s");
-        let DatagramSocket { socket, file: _file } = datagram_socket(&Listener::datagram(&path).socket).unwrap();
+        let listener = Listener::datagram(&path);
+        let DatagramSocket { socket, file: _file } = datagram_listener(&listener, &mut HandedOver::default()).unwrap();
         let client = std::os::unix::net::UnixDatagram::unbound().unwrap();
         client.send_to(b"12345678", &path).unwrap();
         client.send_to(b"123456789", &path).unwrap();

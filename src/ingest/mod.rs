@@ -1,7 +1,7 @@
 //! The sockets on which local programs hand in records.
 //!
 //! What comes in is `[[listeners]]` of the configuration; what goes out is records, put in the queues through a
-//! [`Router`], and answers. [`bind()`] makes a listener's socket before anything runs; [`Bound::run`] spawns its tasks: for a
+//! [`Router`], and answers. [`bind_all`] makes the listeners' sockets before anything runs; [`Bound::run`] spawns their tasks: for a
 //! stream an acceptor and one task a connection (`stream`), for a datagram socket one task (`datagram`).
 //!
 //! Invariants:
@@ -16,6 +16,7 @@
 //!
 //! It does not know brokers: what becomes of a record comes back through its receipt.
 
+pub mod activation;
 pub mod bind;
 pub mod frame;
 
@@ -37,6 +38,7 @@ use tracing::info;
 use crate::config::{Listener, ListenerKind, StreamLimits};
 use crate::record::TimestampMs;
 use crate::route::{By, Outlet, Router};
+use activation::HandedOver;
 use bind::{BindError, DatagramSocket, StreamSocket};
 use frame::Limits;
 use frame::dory::DoryMessage;
@@ -87,21 +89,27 @@ enum Socket {
     Datagram { socket: DatagramSocket, frame: Limits },
 }
 
-/// Makes the socket of a listener. Clients may connect and write from now on; nobody reads yet. Must be called within a
-/// tokio runtime.
+/// Makes the sockets of all `listeners`, or finds them among those `handed_over`, of which none may be left. Clients may connect
+/// and write from now on; nobody reads yet. Must be called within a tokio runtime.
 ///
 /// # Errors
-/// If the path is taken, or the operating system refuses.
-pub fn bind(listener: &Listener) -> Result<Bound, BindError> {
+/// If a path is taken, the operating system refuses, or listeners and `handed_over` do not match.
+pub fn bind_all(listeners: &[Listener], mut handed_over: HandedOver) -> Result<Vec<Bound>, BindError> {
+    let bound = listeners.iter().map(|listener| bind(listener, &mut handed_over)).collect::<Result<_, _>>()?;
+    handed_over.refuse_what_is_left()?;
+    Ok(bound)
+}
+
+fn bind(listener: &Listener, handed_over: &mut HandedOver) -> Result<Bound, BindError> {
     let max_frame_size = listener.max_frame_size;
     Ok(Bound(match &listener.kind {
         ListenerKind::Stream(limits) => Socket::Stream {
-            socket: bind::stream_socket(&listener.socket)?,
+            socket: bind::stream_listener(listener, handed_over)?,
             frame: Limits { max_frame_size, max_records_per_request: limits.max_records_per_request },
             limits: limits.clone(),
         },
         ListenerKind::Datagram => Socket::Datagram {
-            socket: bind::datagram_socket(&listener.socket)?,
+            socket: bind::datagram_listener(listener, handed_over)?,
             frame: Limits { max_frame_size, max_records_per_request: 1 },
         },
     }))

@@ -6,6 +6,7 @@ mod support;
 
 mod dev_kafka;
 
+mod activation;
 mod check;
 mod deliver;
 mod doubt;
@@ -16,5 +17,6 @@ mod memory;
 mod produce;
 mod programs;
 mod refusals;
+mod service_manager;
 mod sockets;
 mod stop;

@@ -130,12 +130,18 @@ impl Daemon {
 
     /// Starts `command` as the daemon: for a test that gives other arguments or another environment.
     #[track_caller]
-    pub fn start_command(mut command: Command, files: DaemonFiles) -> Daemon {
+    pub fn start_command(command: Command, files: DaemonFiles) -> Daemon {
+        Daemon::start_with_stdin(command, Stdio::null(), files)
+    }
+
+    /// As `start_command`, with something as standard input.
+    #[track_caller]
+    pub fn start_with_stdin(mut command: Command, stdin: Stdio, files: DaemonFiles) -> Daemon {
         let notify = files.path("notify.sock");
         let _ = fs::remove_file(&notify);
         let socket = UnixDatagram::bind(&notify).expect("the notification socket can be bound");
         command.env("NOTIFY_SOCKET", &notify);
-        let daemon = Daemon { process: Process::spawn(command, Stdio::null(), None), files };
+        let daemon = Daemon { process: Process::spawn(command, stdin, None), files };
         let output = Arc::clone(daemon.process.output());
         thread::spawn(move || keep_notifications(&socket, &output));
         daemon

@@ -80,9 +80,9 @@ fn every_key_of_a_file_arrives_in_its_field() {
         frame_timeout: Duration::from_secs(50),
     };
     let socket = SocketFile { path: "/srv/a.sock".into(), mode: 0o777, group: Some(Group::Name("kafka".to_owned())) };
-    let stream = Listener { socket, max_frame_size: 1 << 20, kind: ListenerKind::Stream(limits) };
+    let stream = Listener { socket, systemd_socket: None, max_frame_size: 1 << 20, kind: ListenerKind::Stream(limits) };
     let socket = SocketFile { path: "/srv/b.sock".into(), mode: 0o220, group: Some(Group::Id(1000)) };
-    let datagram = Listener { socket, max_frame_size: 64 << 10, kind: ListenerKind::Datagram };
+    let datagram = Listener { socket, systemd_socket: None, max_frame_size: 64 << 10, kind: ListenerKind::Datagram };
     expected.listeners = vec![stream, datagram];
     expected.admin.socket = SocketFile { path: "/srv/admin.sock".into(), mode: 0o600, group: Some(Group::Id(1001)) };
     expected.producer = TopicRules {
@@ -114,6 +114,18 @@ fn each_listener_type_has_its_own_defaults() {
     let config =
         valid("[[listeners]]\ntype = \"datagram\"\npath = \"/d\"\n[[listeners]]\ntype = \"stream\"\npath = \"/s\"\n");
     assert_eq!(config.listeners, [Listener::datagram("/d"), Listener::stream("/s")]);
+}
+
+#[test]
+fn a_socket_that_systemd_makes_has_a_name_and_no_permissions() {
+    let text = "[[listeners]]\ntype = \"datagram\"\npath = \"/d\"\nsystemd_socket = \"datagram\"\n";
+    let listener = Listener { systemd_socket: Some("datagram".to_owned()), ..Listener::datagram("/d") };
+    let config = valid(text);
+    assert_eq!(config.listeners, [listener]);
+    assert_eq!(valid(&config.to_toml()), config);
+    let text = text.replace("systemd_socket = \"datagram\"", "systemd_socket = \"\"\nmode = \"0222\"");
+    let listener = &valid(&text).listeners[0];
+    assert_eq!((&listener.systemd_socket, listener.socket.mode), (&None, 0o222));
 }
 
 #[test]

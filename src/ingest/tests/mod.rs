@@ -52,6 +52,11 @@ struct Taken {
     charged: usize,
 }
 
+/// As `bind`, without systemd.
+fn bind(listener: &Listener) -> Result<Bound, BindError> {
+    super::bind(listener, &mut HandedOver::default())
+}
+
 impl Daemon {
     /// A stream listener, after `change`.
     fn stream(change: impl FnOnce(&mut Config, &mut Listener, &mut StreamLimits)) -> Daemon {
