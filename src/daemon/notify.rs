@@ -40,8 +40,9 @@ pub fn still_stopping(view: &View) {
 /// runtime whose threads are all stuck is found out. Until `stop`; from `closing` on, how it goes is for others to say.
 pub async fn feed_watchdog(view: Arc<View>, closing: CancellationToken, stop: CancellationToken) {
     let fed = async {
-        let Some(patience) = sd_notify::watchdog_enabled() else { return pending().await };
-        let mut tick = interval((patience / PINGS_PER_WATCHDOG).max(Duration::from_millis(1)));
+        let patience = sd_notify::watchdog_enabled().filter(|patience| !patience.is_zero());
+        let Some(patience) = patience else { return pending().await };
+        let mut tick = interval(patience / PINGS_PER_WATCHDOG);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
