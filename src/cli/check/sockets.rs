@@ -12,19 +12,39 @@ use super::user_name;
 use crate::admin::{Status, client};
 use crate::cli::exit;
 use crate::cli::status::span;
-use crate::config::{Config, Group, SocketFile};
+use crate::config::{Config, Group, Listener, SocketFile};
 use crate::ingest::bind::{BindError, SocketUse, socket_use};
 
 const SUBJECT: &str = "socket";
 
 /// One finding a socket.
 pub(super) async fn check(config: &Config) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = config.listeners.iter().map(|listener| check_one(&listener.socket)).collect();
+    let mut findings: Vec<Finding> = config.listeners.iter().map(check_listener).collect();
     findings.push(match socket_use(&config.admin.socket.path) {
         Ok(SocketUse::InUse) => admin(&config.admin.socket.path).await,
         _ => check_one(&config.admin.socket),
     });
     findings
+}
+
+fn check_listener(listener: &Listener) -> Finding {
+    match &listener.systemd_socket {
+        Some(name) => of_systemd(&listener.socket.path, name),
+        None => check_one(&listener.socket),
+    }
+}
+
+/// Whether systemd has made a socket that it is to hand over.
+fn of_systemd(path: &Path, name: &str) -> Finding {
+    let shown = path.display();
+    match socket_use(path) {
+        Ok(SocketUse::InUse) => Finding::ok(SUBJECT, format!("{shown} is there, for systemd to hand over as {name:?}")),
+        _ => {
+            let message = format!("{shown} is not there, and systemd is to hand it over as {name:?}");
+            let remedy = format!("start the socket unit with FileDescriptorName={name}, or leave systemd_socket out");
+            Finding::warning(SUBJECT, message, remedy)
+        }
+    }
 }
 
 fn check_one(socket: &SocketFile) -> Finding {
@@ -152,6 +172,18 @@ mod tests {
         fs::remove_file(&path).unwrap();
         fs::write(&path, "").unwrap();
         expect(Level::Error, "a.sock is there and is no socket → remove it");
+    }
+
+    #[test]
+    fn a_socket_that_systemd_makes_is_there_or_its_unit_is_to_be_started() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.sock");
+        let listener = Listener { systemd_socket: Some("stream".to_owned()), ..Listener::stream(&path) };
+        let found = check_listener(&listener);
+        assert!(found.level == Level::Warning && found.message.contains("hand it over as \"stream\""), "{found:?}");
+        assert!(found.remedy.unwrap().contains("FileDescriptorName=stream"));
+        let _made = UnixListener::bind(&path).unwrap();
+        assert!(check_listener(&listener).level == Level::Ok);
     }
 
     #[test]
