@@ -4,11 +4,12 @@
 #   docker build -t forebay .
 #   docker run -v ./forebay.toml:/etc/forebay/forebay.toml:ro -v forebay-run:/run/forebay forebay
 
-FROM docker.io/library/rust:1.95-slim-bookworm AS build
+FROM docker.io/library/rust:1.95-bookworm AS build
 WORKDIR /build
 
-# The dependencies alone first: this layer is built anew only when they change.
+# The dependencies alone first: this layer is built anew only when they change. Cargo wants to see the benches that the manifest names.
 COPY Cargo.toml Cargo.lock ./
+COPY benches benches
 RUN mkdir src \
     && echo 'fn main() {}' >src/main.rs \
     && touch src/lib.rs \
