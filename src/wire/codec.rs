@@ -1,22 +1,24 @@
-//! How the records of a batch are compressed (attributes, bits 0 to 2).
+//! How the records of a batch are compressed (attributes, bits 0 to 2): gzip, Snappy, LZ4 and zstd, a file each.
 //!
-//! Raw record bytes come in, compressed ones leave, and back. Contexts and output buffers are kept by a `Compressor` and
-//! used again. Decompression is bounded in output and in window memory. None and zstd are done here; for the other codecs
-//! the number is known and the work refused.
+//! Raw record bytes come in, compressed ones leave, and back. Contexts and the output buffer are kept by a [`Compressor`]
+//! and used again. Bytes to decompress may come from anybody: the output has a limit, a length that lies allocates nothing
+//! beyond it, and what is malformed is an error.
+//!
+//! Deliberately absent: whether it is worth trying, which is learned a partition at a time (`queue::compressibility`).
 
+mod gzip;
+mod lz4;
+mod snappy;
+mod zstd;
+
+use std::fmt::Display;
 use std::io::Read;
 
 use super::WireError;
 
-/// Compression worth less than this share of the raw bytes, in percent, is not worth the broker's and consumers' time.
-const PAYS_BELOW_PERCENT: usize = 97;
-/// The level with the best ratio of size to time on log lines.
-const ZSTD_LEVEL_DEFAULT: i32 = 1;
-/// Window that zstd's levels up to 19 use: 8 MiB. A frame that asks for more than this and for more than the output limit
-/// is refused, since the decoder allocates the window before it sees the data.
-const ZSTD_WINDOW_LOG: u32 = 23;
-/// libzstd's own default limit for streaming decoders.
-const ZSTD_WINDOW_LOG_MAX: u32 = 27;
+/// A batch is sent compressed only if that leaves less than this share of its records' bytes, in percent. What is saved is
+/// saved on the wire, on the brokers' disks and in every consumer's fetch, but each of them pays for unpacking it.
+const PAYS_BELOW_PERCENT: usize = 90;
 /// An output buffer larger than this is given back after use.
 const OUTPUT_KEPT_BYTES: usize = 1 << 20;
 
@@ -71,25 +73,31 @@ impl Codec {
     }
 }
 
-/// Compression contexts and an output buffer, kept from batch to batch.
+/// Compression contexts and an output buffer, kept from batch to batch. Each context is made at its first use.
 #[derive(Default)]
 pub(super) struct Compressor {
-    zstd: Option<(i32, zstd::bulk::Compressor<'static>)>,
+    gzip: gzip::Contexts,
+    snappy: snappy::Context,
+    zstd: zstd::Context,
     output: Vec<u8>,
 }
 
 impl Compressor {
-    /// Compresses `raw`; `None` if that does not pay and the batch is better sent as it is.
+    /// Compresses `raw`; `None` if that does not pay and the batch is better sent as it is. `level` is in the codec's range
+    /// (gzip 1 to 9, lz4 1 to 17, zstd −131072 to 22), else the nearest is taken; without one it is the codec's own default.
     pub(super) fn compress(
         &mut self,
         codec: Codec,
         level: Option<i32>,
         raw: &[u8],
     ) -> Result<Option<&[u8]>, WireError> {
+        self.output.clear();
         match codec {
             Codec::None => return Ok(None),
-            Codec::Zstd => self.zstd(level.unwrap_or(ZSTD_LEVEL_DEFAULT), raw).map_err(|e| zstd_error(&e))?,
-            other => return Err(WireError::UnsupportedCodec(other.name())),
+            Codec::Gzip => self.gzip.compress(level, raw, &mut self.output)?,
+            Codec::Snappy => self.snappy.compress(raw, &mut self.output)?,
+            Codec::Lz4 => lz4::compress(level, raw, &mut self.output)?,
+            Codec::Zstd => self.zstd.compress(level, raw, &mut self.output)?,
         }
         let pays = self.output.len() * 100 < raw.len() * PAYS_BELOW_PERCENT;
         Ok(pays.then_some(self.output.as_slice()))
@@ -101,17 +109,6 @@ impl Compressor {
             self.output = Vec::new();
         }
     }
-
-    fn zstd(&mut self, level: i32, raw: &[u8]) -> std::io::Result<()> {
-        let context = match &mut self.zstd {
-            Some((at, context)) if *at == level => context,
-            slot => &mut slot.insert((level, zstd::bulk::Compressor::new(level)?)).1,
-        };
-        self.output.clear();
-        self.output.reserve(zstd::zstd_safe::compress_bound(raw.len()));
-        context.compress_to_buffer(raw, &mut self.output)?;
-        Ok(())
-    }
 }
 
 /// Decompresses to at most `limit` bytes, else [`WireError::TooLarge`].
@@ -119,89 +116,25 @@ pub(super) fn decompress(codec: Codec, bytes: &[u8], limit: usize) -> Result<Vec
     match codec {
         Codec::None if bytes.len() > limit => Err(WireError::TooLarge { limit }),
         Codec::None => Ok(bytes.to_vec()),
-        Codec::Zstd => unzstd(bytes, limit),
-        other => Err(WireError::UnsupportedCodec(other.name())),
+        Codec::Gzip => gzip::decompress(bytes, limit),
+        Codec::Snappy => snappy::decompress(bytes, limit),
+        Codec::Lz4 => lz4::decompress(bytes, limit),
+        Codec::Zstd => zstd::decompress(bytes, limit),
     }
 }
 
-fn unzstd(bytes: &[u8], limit: usize) -> Result<Vec<u8>, WireError> {
-    let limit_log = usize::BITS - limit.leading_zeros();
-    let window_log = limit_log.clamp(ZSTD_WINDOW_LOG, ZSTD_WINDOW_LOG_MAX);
-    let mut decoder = zstd::stream::read::Decoder::with_buffer(bytes).map_err(|e| zstd_error(&e))?;
-    decoder.window_log_max(window_log).map_err(|e| zstd_error(&e))?;
+/// All that a decoder gives, if it is within the limit.
+fn read_within(limit: usize, decoder: impl Read, codec: &'static str) -> Result<Vec<u8>, WireError> {
     let mut out = Vec::new();
     // One byte more than allowed tells "exactly the limit" from "more".
     let cap = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-    decoder.take(cap).read_to_end(&mut out).map_err(|e| zstd_error(&e))?;
+    decoder.take(cap).read_to_end(&mut out).map_err(|error| failed(codec, error))?;
     if out.len() > limit { Err(WireError::TooLarge { limit }) } else { Ok(out) }
 }
 
-fn zstd_error(error: &std::io::Error) -> WireError {
-    WireError::Codec { codec: "zstd", why: error.to_string() }
+fn failed(codec: &'static str, why: impl Display) -> WireError {
+    WireError::Codec { codec, why: why.to_string() }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn text(bytes: usize) -> Vec<u8> {
-        b"level=info path=/api/items status=200 ".iter().copied().cycle().take(bytes).collect()
-    }
-
-    #[test]
-    fn zstd_gives_back_what_went_in_at_every_kept_level() {
-        let mut compressor = Compressor::default();
-        for level in [None, Some(1), Some(3), Some(-5), Some(19), Some(1)] {
-            let raw = text(100_000);
-            let packed = compressor.compress(Codec::Zstd, level, &raw).unwrap().unwrap().to_vec();
-            assert!(packed.len() < raw.len() / 10);
-            assert_eq!(decompress(Codec::Zstd, &packed, raw.len()).unwrap(), raw);
-        }
-    }
-
-    #[test]
-    fn random_bytes_are_left_as_they_are() {
-        let mut random = fastrand::Rng::with_seed(7);
-        let raw: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(50_000).collect();
-        assert_eq!(Compressor::default().compress(Codec::Zstd, None, &raw).unwrap(), None);
-    }
-
-    #[test]
-    fn more_than_the_limit_is_refused_and_exactly_the_limit_is_not() {
-        let raw = text(10_000);
-        let packed = Compressor::default().compress(Codec::Zstd, None, &raw).unwrap().unwrap().to_vec();
-        assert_eq!(decompress(Codec::Zstd, &packed, 9_999), Err(WireError::TooLarge { limit: 9_999 }));
-        assert_eq!(decompress(Codec::Zstd, &packed, 10_000), Ok(raw.clone()));
-        assert_eq!(decompress(Codec::None, &raw, 9_999), Err(WireError::TooLarge { limit: 9_999 }));
-    }
-
-    #[test]
-    fn a_frame_that_asks_for_a_huge_window_is_refused() {
-        // Magic, then a header that declares a window of 128 MiB and no content size.
-        let frame = [0x28, 0xb5, 0x2f, 0xfd, 0x00, 17 << 3, 0x01, 0x00, 0x00];
-        let error = decompress(Codec::Zstd, &frame, 1 << 20).unwrap_err();
-        assert_eq!(error.to_string(), "zstd failed: Frame requires too much memory for decoding");
-    }
-
-    #[test]
-    fn a_large_output_buffer_is_not_kept() {
-        let mut compressor = Compressor::default();
-        compressor.compress(Codec::Zstd, None, &text(3 << 20)).unwrap();
-        compressor.trim();
-        assert_eq!(compressor.output.capacity(), 0);
-    }
-
-    proptest! {
-        #[test]
-        fn decompressing_any_bytes_ends_within_the_limit(bytes in prop::collection::vec(any::<u8>(), 0..300), flip in any::<usize>(), to in any::<u8>()) {
-            let _ = decompress(Codec::Zstd, &bytes, 1000);
-            let mut packed = Compressor::default().compress(Codec::Zstd, None, &text(5_000)).unwrap().unwrap().to_vec();
-            let at = flip % packed.len();
-            packed[at] = to;
-            if let Ok(out) = decompress(Codec::Zstd, &packed, 1000) {
-                prop_assert!(out.len() <= 1000);
-            }
-        }
-    }
-}
+mod tests;

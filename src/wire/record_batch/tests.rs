@@ -9,6 +9,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::record::{Header, Record, Run};
 
+mod compressed;
+
 const STAMP: Stamp = Stamp { lane: Lane { producer_id: 4711, epoch: 3 }, base_sequence: 17 };
 
 #[derive(Clone, Debug)]
@@ -139,11 +141,22 @@ fn crate_record(n: usize, sample: &Sample) -> CrateRecord {
     }
 }
 
+#[track_caller]
+fn assert_crate_reads(batch: &Bytes, samples: &[Sample]) {
+    let decoded = RecordBatchDecoder::decode(&mut batch.clone()).unwrap();
+    assert_eq!(decoded.records.len(), samples.len());
+    for (n, (got, sample)) in decoded.records.iter().zip(samples).enumerate() {
+        let expected = crate_record(n, sample);
+        assert_eq!((got.offset, got.timestamp, got.sequence), (expected.offset, expected.timestamp, expected.sequence));
+        assert_eq!((&got.key, &got.value, &got.headers), (&expected.key, &expected.value, &expected.headers));
+        assert_eq!((got.producer_id, got.producer_epoch), (expected.producer_id, expected.producer_epoch));
+    }
+}
+
 proptest! {
     #[test]
-    fn records_come_back_as_they_went_in_duplicate_headers_included(samples in samples(), zstd in any::<bool>()) {
+    fn records_come_back_as_they_went_in_duplicate_headers_included(samples in samples(), codec in compressed::codec()) {
         let mut builder = BatchBuilder::new();
-        let codec = if zstd { Codec::Zstd } else { Codec::None };
         // Twice, for what a builder keeps from one batch to the next.
         for _ in 0..2 {
             let sealed = batch(&mut builder, &samples, codec);
@@ -167,14 +180,7 @@ proptest! {
         // The crate's decoder overflows on deltas that wrap around, ours wraps back.
         prop_assume!(samples.iter().all(|s| s.timestamp.checked_sub(samples[0].timestamp).is_some()));
         let bytes = batch(&mut BatchBuilder::new(), &samples, Codec::None).stamp(STAMP);
-        let decoded = RecordBatchDecoder::decode(&mut bytes.clone()).unwrap();
-        let expected: Vec<CrateRecord> = samples.iter().enumerate().map(|(n, s)| crate_record(n, s)).collect();
-        prop_assert_eq!(decoded.records.len(), expected.len());
-        for (got, expected) in decoded.records.iter().zip(&expected) {
-            prop_assert_eq!((got.offset, got.timestamp, got.sequence), (expected.offset, expected.timestamp, expected.sequence));
-            prop_assert_eq!((&got.key, &got.value, &got.headers), (&expected.key, &expected.value, &expected.headers));
-            prop_assert_eq!((got.producer_id, got.producer_epoch), (expected.producer_id, expected.producer_epoch));
-        }
+        assert_crate_reads(&bytes, &samples);
     }
 
     #[test]
@@ -269,41 +275,6 @@ fn an_unstamped_batch_belongs_to_nobody() {
     let header = parse_header(&sealed.stamp(STAMP)).unwrap();
     assert_eq!(header.codec(), Ok(Codec::Zstd));
     assert_eq!((header.base_offset, header.partition_leader_epoch, header.last_offset_delta), (0, -1, 2));
-}
-
-#[test]
-fn compression_that_does_not_pay_is_left_out() {
-    let mut random = fastrand::Rng::with_seed(11);
-    let mut builder = BatchBuilder::new();
-    let suffix: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(20_000).collect();
-    builder.append(1, &suffix);
-    let raw = finish(&mut builder, Codec::Zstd).stamp(STAMP);
-    assert_eq!(parse_header(&raw).unwrap().codec(), Ok(Codec::None));
-
-    builder.append(1, &[b'a'; 20_000]);
-    let packed = finish(&mut builder, Codec::Zstd).stamp(STAMP);
-    assert_eq!(parse_header(&packed).unwrap().codec(), Ok(Codec::Zstd));
-    assert!(packed.len() < 200);
-}
-
-#[test]
-fn a_codec_that_cannot_be_written_costs_the_compression_and_not_the_batch() {
-    let mut builder = BatchBuilder::new();
-    builder.append(1, &[1, 1, 0]);
-    let (sealed, error) = builder.finish(Codec::Lz4, None);
-    assert_eq!(error, Some(WireError::UnsupportedCodec("lz4")));
-    assert_eq!((builder.count(), builder.len_bytes()), (0, HEADER_BYTES));
-    let bytes = sealed.stamp(STAMP);
-    assert_eq!(parse_header(&bytes).unwrap().codec(), Ok(Codec::None));
-    assert_eq!(read(&bytes).len(), 1);
-}
-
-#[test]
-fn decompression_stops_at_the_limit() {
-    let mut builder = BatchBuilder::new();
-    builder.append(1, &[0; 100_000]);
-    let packed = finish(&mut builder, Codec::Zstd).stamp(STAMP);
-    assert_eq!(records(&packed, 50_000).unwrap_err(), WireError::TooLarge { limit: 50_000 });
 }
 
 #[test]
