@@ -13,6 +13,11 @@ use crate::wire::record_batch::{BatchBuilder, Lane, Stamp};
 
 /// A batch of records with these timestamps, numbered from `base_sequence`.
 fn batch(lane: Lane, base_sequence: i32, timestamps: &[i64]) -> Bytes {
+    compressed_batch(lane, base_sequence, timestamps, Codec::None)
+}
+
+/// The same, compressed if that pays.
+fn compressed_batch(lane: Lane, base_sequence: i32, timestamps: &[i64], codec: Codec) -> Bytes {
     let mut run = Run::default();
     for (index, timestamp) in timestamps.iter().enumerate() {
         let headers = [Header { name: b"h", value: None }, Header { name: b"h", value: Some(b"") }];
@@ -30,5 +35,5 @@ fn batch(lane: Lane, base_sequence: i32, timestamps: &[i64]) -> Bytes {
     for record in run.records_from(0) {
         builder.append(record.timestamp, record.suffix);
     }
-    builder.finish(Codec::None, None).0.stamp(Stamp { lane, base_sequence })
+    builder.finish(codec, None).0.stamp(Stamp { lane, base_sequence })
 }

@@ -1,19 +1,19 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use proptest::prelude::*;
+use bytes::Bytes;
 use uuid::Uuid;
 
-use super::batch;
+use super::{batch, compressed_batch};
 use crate::devbroker::Settings;
 use crate::devbroker::answer::produce::{Checked, carry_out};
-use crate::devbroker::check::CheckedBatch;
 use crate::devbroker::cluster::Cluster;
 use crate::wire::api::ApiKey;
 use crate::wire::api::produce::{PartitionAnswer, Request, RequestPartition, TopicRef};
 use crate::wire::codes;
 use crate::wire::record_batch::Lane;
+
+mod batches;
 
 const TOPIC: &str = "t";
 const HOUR_MS: i64 = 3_600_000;
@@ -342,59 +342,4 @@ fn over_the_limit_of_bytes_nothing_is_dropped_and_produce_answers_56() {
     assert_eq!((bench.send(LANE, 0), bench.send(LANE, 3), bench.send(LANE, 6)), (Ok(0), Ok(3), Err(56)));
     assert_eq!(bench.send(LANE, 3), Ok(3));
     assert_eq!(bench.end(), 6);
-}
-
-#[test]
-fn malformed_batches_are_refused_as_kafka_refuses_them() {
-    let mut bench = Bench::new();
-    let good = batch(LANE, 0, &[NOW; 3]);
-    let with = |at: usize, byte: u8| {
-        let mut bytes = BytesMut::from(&good[..]);
-        bytes[at] = byte;
-        bytes.freeze()
-    };
-    assert_eq!(bench.send_bytes(Bytes::new()), Err(87));
-    assert_eq!(bench.send_bytes([&good[..], &good[..]].concat().into()), Err(87));
-    assert_eq!(bench.send_bytes(good.slice(..good.len() - 1)), Err(87));
-    assert_eq!(bench.send_bytes(with(16, 1)), Err(87));
-    assert_eq!(bench.send_bytes(with(7, 1)), Err(87));
-    assert_eq!(bench.send_bytes(with(good.len() - 1, 9)), Err(2));
-    assert_eq!(bench.send_bytes(good), Ok(0));
-}
-
-#[test]
-fn zstd_needs_version_7() {
-    let mut bytes = BytesMut::from(&batch(LANE, 0, &[NOW])[..]);
-    bytes[22] = 4;
-    let bytes = bytes.freeze();
-    assert_eq!(CheckedBatch::check(Some(&bytes), 6).unwrap_err().code, 76);
-    assert!(CheckedBatch::check(Some(&bytes), 7).is_ok());
-}
-
-proptest! {
-    #[test]
-    fn no_bytes_in_place_of_a_batch_do_harm(
-        bytes in prop::collection::vec(any::<u8>(), 0..200),
-        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
-        fix_crc in any::<bool>(),
-    ) {
-        let mut bench = Bench::new();
-        prop_assert!(bench.send_bytes(bytes.into()).is_err());
-        let mut changed = BytesMut::from(&batch(LANE, 0, &[NOW, 5, NOW])[..]);
-        for (at, byte) in changes {
-            let at = at.index(changed.len());
-            changed[at] = byte;
-        }
-        if fix_crc {
-            let crc = crc32c::crc32c(&changed[21..]);
-            changed[17..21].copy_from_slice(&crc.to_be_bytes());
-        }
-        let before = bench.end();
-        if bench.send_bytes(changed.freeze()).is_ok() {
-            let log = bench.cluster.partition(TOPIC, 0).unwrap().log().to_vec();
-            let stored = log.last().unwrap();
-            prop_assert_eq!(stored.records().count(), stored.count as usize);
-            prop_assert_eq!(bench.end(), before + i64::from(stored.count));
-        }
-    }
 }
