@@ -7,7 +7,7 @@ mod split;
 
 use tracing::warn;
 
-use crate::config::Compression;
+use crate::config::CompressionType;
 use crate::queue::budget::Budget;
 use crate::queue::item::Payload;
 use crate::queue::partition::Partition;
@@ -102,15 +102,22 @@ impl Cutter {
     }
 
     fn finish(&mut self, partition: &Partition) -> SealedBatch {
-        let (codec, level) = match partition.topic().rules.compression() {
-            Compression::None => (Codec::None, None),
-            Compression::Zstd { level } => (Codec::Zstd, Some(level)),
-        };
-        let (sealed, failure) = self.builder.finish(codec, level);
+        let rules = &partition.topic().rules;
+        let (sealed, failure) = self.builder.finish(codec(rules.compression_type), rules.compression_level);
         if let Some(error) = failure {
             warn!(topic = %partition.topic().name, %error, "batch is sent uncompressed");
         }
         sealed
+    }
+}
+
+fn codec(compression_type: CompressionType) -> Codec {
+    match compression_type {
+        CompressionType::None => Codec::None,
+        CompressionType::Gzip => Codec::Gzip,
+        CompressionType::Snappy => Codec::Snappy,
+        CompressionType::Lz4 => Codec::Lz4,
+        CompressionType::Zstd => Codec::Zstd,
     }
 }
 

@@ -9,7 +9,8 @@ use crate::wire::record_batch::{BatchBuilder, SealedBatch, parse_header, records
 /// The most that a batch may unpack to: more than any that was cut here.
 const UNPACKED_MAX_BYTES: usize = 2 << 30;
 
-/// The first `first` records of a batch and the rest, each a batch of its own without a stamp, compressed as it was.
+/// The first `first` records of a batch and the rest, each a batch of its own without a stamp, compressed with the same codec at its
+/// default level.
 ///
 /// Errors: the batch is damaged, or compressed with a codec that cannot be opened.
 pub fn split(batch: &Bytes, first: u32) -> Result<(SealedBatch, SealedBatch), WireError> {

@@ -3,9 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::keys::COMPRESSION_TYPE;
 use super::suggest::header;
 use super::units::{format_duration, format_size};
-use super::{Config, ListenerKind};
+use super::value::{Kind, Level};
+use super::{CompressionType, Config, ListenerKind, TopicRules, Topics};
 
 /// Two keys whose values do not go together.
 #[derive(Debug)]
@@ -31,6 +33,7 @@ pub(super) fn conflicts(config: &Config) -> Vec<Conflict> {
         let key = format!("topics.{pattern}.batch_size");
         found.larger(&key, "kafka.max_request_size", rules.batch_size, kafka.max_request_size);
     }
+    found.levels(&config.producer, &config.topics);
     found.listeners(config);
     let limits = &config.limits;
     if limits.max_unknown_topics > limits.max_topics {
@@ -68,6 +71,34 @@ impl Conflicts {
             let message = format!("{small_name} ({small}) is larger than {large_name} ({large})");
             self.add([small_key, large_key], message, "lower the one or raise the other");
         }
+    }
+
+    fn levels(&mut self, producer: &TopicRules, topics: &Topics) {
+        self.level("producer", producer, None);
+        for (pattern, rules) in topics.iter() {
+            self.level(&format!("topics.{pattern}"), rules, Some(producer));
+        }
+    }
+
+    /// A level is one of its codec. Where a codec without levels only inherits it, from what `from` says, it
+    /// means nothing.
+    fn level(&mut self, section: &str, rules: &TopicRules, from: Option<&TopicRules>) {
+        let Some(level) = rules.compression_level else { return };
+        let said_already = from.is_some_and(|from| rules.compression_type == from.compression_type);
+        let inherited = from.is_some_and(|from| from.compression_level == Some(level));
+        if inherited && said_already {
+            return;
+        }
+        let codec = COMPRESSION_TYPE.write(&rules.compression_type);
+        let help = match rules.compression_type.levels() {
+            Some(levels) if levels.contains(&level) => return,
+            Some(levels) => format!("allowed with {codec}: {}", Level(levels).allowed()),
+            None if inherited || rules.compression_type == CompressionType::None => return,
+            None => format!("{codec} has no levels: leave the key out, or write \"default\""),
+        };
+        let key = format!("{section}.compression_level");
+        let message = format!("{} ({level}) is no level of {codec}", with_section(&key));
+        self.add([&key, &format!("{section}.compression_type")], message, &help);
     }
 
     fn listeners(&mut self, config: &Config) {

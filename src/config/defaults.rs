@@ -11,9 +11,6 @@ use super::{
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-/// The level at which zstd runs when none is given: measured faster than 3 on logs, and no larger.
-pub(super) const ZSTD_LEVEL: i32 = 1;
-
 impl Default for Config {
     fn default() -> Self {
         Config {

@@ -146,9 +146,15 @@ impl Section for Admin {
     }
 }
 
-const COMPRESSION_TYPE: Choice<CompressionType> = Choice {
-    words: &[("none", CompressionType::None), ("zstd", CompressionType::Zstd)],
-    later: &["gzip", "snappy", "lz4"],
+pub(super) const COMPRESSION_TYPE: Choice<CompressionType> = Choice {
+    words: &[
+        ("none", CompressionType::None),
+        ("gzip", CompressionType::Gzip),
+        ("snappy", CompressionType::Snappy),
+        ("lz4", CompressionType::Lz4),
+        ("zstd", CompressionType::Zstd),
+    ],
+    later: &[],
 };
 
 const FULL: Choice<FullPolicy> = Choice {
@@ -161,7 +167,7 @@ impl Section for TopicRules {
         keys.key("linger", ms(0..=MINUTE_MS), &mut self.linger);
         keys.key("batch_size", Size(1..=GIB), &mut self.batch_size);
         keys.key("compression_type", COMPRESSION_TYPE, &mut self.compression_type);
-        // Those of zstd, the only codec here that has levels.
+        // Those of zstd, which has the most; `check` knows each codec's own.
         keys.key("compression_level", Level(-131_072..=22), &mut self.compression_level);
         keys.key("max_block", ms(0..=DAY_MS), &mut self.max_block);
         keys.key("full", FULL, &mut self.full);

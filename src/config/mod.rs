@@ -28,6 +28,7 @@ mod value;
 mod write;
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -185,9 +186,9 @@ pub struct TopicRules {
     pub linger: Duration,
     /// Bytes that make a partition ready before `linger` is over. At most `kafka.max_request_size`.
     pub batch_size: usize,
-    /// How batches are compressed. [`TopicRules::compression`] joins it with the level.
+    /// How batches are compressed.
     pub compression_type: CompressionType,
-    /// How hard; `None`: the codec's default. Unused by a codec without levels.
+    /// How hard, within [`CompressionType::levels`]; `None`: the codec's default. Unused by a codec without levels.
     pub compression_level: Option<i32>,
     /// How long records wait for a topic that the cluster does not know, before error 3.
     pub max_block: Duration,
@@ -195,25 +196,19 @@ pub struct TopicRules {
     pub full: FullPolicy,
 }
 
-/// Kafka's `compression.type`, as far as this version has it.
+/// Kafka's `compression.type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CompressionType {
     /// As they are.
     None,
+    /// RFC 1952.
+    Gzip,
+    /// Snappy, in xerial's framing.
+    Snappy,
+    /// LZ4 frames.
+    Lz4,
     /// Zstandard; brokers take it from 2.1 on (KIP-110).
     Zstd,
-}
-
-/// A codec with all that it needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Compression {
-    /// As they are.
-    None,
-    /// Zstandard.
-    Zstd {
-        /// −131072 to 22, as in Kafka's `compression.zstd.level`.
-        level: i32,
-    },
 }
 
 /// What happens to new records when memory is full.
@@ -262,14 +257,15 @@ impl Config {
     }
 }
 
-impl TopicRules {
-    /// The codec with its level.
-    pub fn compression(&self) -> Compression {
-        match self.compression_type {
-            CompressionType::None => Compression::None,
-            CompressionType::Zstd => {
-                Compression::Zstd { level: self.compression_level.unwrap_or(defaults::ZSTD_LEVEL) }
-            }
+impl CompressionType {
+    /// What `compression_level` may be, as in Kafka's `compression.gzip.level`, `.lz4.level` and `.zstd.level` (KIP-390);
+    /// `None` where there are no levels.
+    pub fn levels(self) -> Option<RangeInclusive<i32>> {
+        match self {
+            CompressionType::None | CompressionType::Snappy => None,
+            CompressionType::Gzip => Some(1..=9),
+            CompressionType::Lz4 => Some(1..=17),
+            CompressionType::Zstd => Some(-131_072..=22),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! How the records of a batch are compressed (attributes, bits 0 to 2): gzip, Snappy, LZ4 and zstd, a file each.
 //!
-//! Raw record bytes come in, compressed ones leave, and back. Contexts and the output buffer are kept by a [`Compressor`]
+//! Raw record bytes come in, compressed ones leave, and back. Contexts and the output buffer are kept by a `Compressor`
 //! and used again. Bytes to decompress may come from anybody: the output has a limit, a length that lies allocates nothing
 //! beyond it, and what is malformed is an error.
 //!

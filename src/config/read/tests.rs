@@ -4,9 +4,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::{
-    Compression, CompressionType, FullPolicy, Group, HostPort, ListenerKind, SocketFile, StreamLimits,
-};
+use crate::config::{CompressionType, FullPolicy, Group, HostPort, ListenerKind, SocketFile, StreamLimits};
 
 /// Name and text of the files in `tests/data/config/KIND`, in the order of their names.
 fn fixtures(kind: &str) -> Vec<(PathBuf, String)> {
@@ -104,9 +102,27 @@ fn every_key_of_a_file_arrives_in_its_field() {
     assert_eq!(config.topic_rules("web"), config.producer);
     assert_eq!(config.topic_rules("audit-shell"), audit);
     assert_eq!(config.topic_rules("audit-login"), login, "the exact name wins, and takes nothing from the glob");
-    assert_eq!(config.producer.compression(), Compression::Zstd { level: 9 });
-    assert_eq!(audit.compression(), Compression::Zstd { level: 1 });
-    assert_eq!(login.compression(), Compression::None);
+}
+
+#[test]
+fn every_codec_takes_its_own_levels_and_one_without_takes_none() {
+    let levels = [("gzip", 1..=9), ("lz4", 1..=17), ("zstd", -131_072..=22)];
+    for (codec, levels) in levels {
+        for level in [*levels.start() - 1, *levels.start(), *levels.end(), *levels.end() + 1] {
+            let text = format!("[producer]\ncompression_type = {codec:?}\ncompression_level = {level}\n");
+            assert_eq!(parse(&text, "level.toml").is_ok(), levels.contains(&level), "{text}");
+        }
+    }
+    assert!(parse("[producer]\ncompression_type = \"snappy\"\ncompression_level = 1\n", "level.toml").is_err());
+}
+
+#[test]
+fn a_level_for_other_topics_is_no_error_where_there_are_none() {
+    let config = valid(
+        "[producer]\ncompression_level = 19\n[topics.a]\ncompression_type = \"snappy\"\n[topics.b]\ncompression_type = \"zstd\"\n",
+    );
+    assert_eq!(config.topic_rules("b").compression_level, Some(19));
+    assert_eq!(valid(&config.to_toml()), config);
 }
 
 #[test]
