@@ -9,6 +9,7 @@ use tracing::warn;
 
 use crate::config::CompressionType;
 use crate::queue::budget::Budget;
+use crate::queue::compressibility::Compressibility;
 use crate::queue::item::Payload;
 use crate::queue::partition::Partition;
 use crate::queue::receipt::Mark;
@@ -92,7 +93,7 @@ impl Cutter {
         let sealed = match opaque {
             Some(sealed) => sealed,
             None if self.builder.count() == 0 => return false,
-            None => self.finish(partition),
+            None => self.finish(partition, &mut window.compressibility),
         };
         partition.batched(sealed.count(), taken_bytes);
         let charged = sealed.len_bytes() + BATCH_OVERHEAD_BYTES;
@@ -101,9 +102,16 @@ impl Cutter {
         true
     }
 
-    fn finish(&mut self, partition: &Partition) -> SealedBatch {
+    /// The batch as it stands, compressed if the topic wants it and it pays.
+    fn finish(&mut self, partition: &Partition, compressibility: &mut Compressibility) -> SealedBatch {
         let rules = &partition.topic().rules;
-        let (sealed, failure) = self.builder.finish(codec(rules.compression_type), rules.compression_level);
+        let raw_bytes = self.builder.len_bytes();
+        let codec = codec(rules.compression_type);
+        if codec == Codec::None || !compressibility.is_worth_trying(raw_bytes) {
+            return self.builder.finish(Codec::None, None).0;
+        }
+        let (sealed, failure) = self.builder.finish(codec, rules.compression_level);
+        compressibility.tried(raw_bytes, sealed.len_bytes() < raw_bytes);
         if let Some(error) = failure {
             warn!(topic = %partition.topic().name, %error, "batch is sent uncompressed");
         }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use tokio::time::Instant;
 
 use super::*;
-use crate::config::Config;
+use crate::config::{Config, TopicRules};
 use crate::queue::item::{Item, OpaqueBatch};
 use crate::queue::receipt::{Answers, Outcome, Request};
 use crate::queue::topic::TopicInfo;
@@ -141,6 +141,30 @@ async fn a_ready_made_batch_is_sent_alone_and_unopened() {
 
 fn parse_codec(bytes: &[u8]) -> Codec {
     crate::wire::record_batch::parse_header(bytes).unwrap().codec().unwrap()
+}
+
+#[tokio::test]
+async fn what_does_not_shrink_is_tried_ever_more_rarely_and_what_begins_to_is_found_out() {
+    let topic_rules = TopicRules { compression_type: CompressionType::Zstd, ..Config::default().producer };
+    let (partition, budget) = (Partition::new(TopicInfo::new("t", topic_rules), 0), Budget::new(1 << 30));
+    let mut cutter = Cutter::default();
+    let mut random = fastrand::Rng::with_seed(3);
+    let mut cut = |value: &[u8]| {
+        let mut run = Run::default();
+        run.push(&Record { timestamp: 1, stamped_here: false, key: None, value: Some(value), headers: &[] });
+        push(&partition, &budget, run, VecDeque::new());
+        let mut window = partition.window();
+        assert!(cutter.cut(&partition, &mut window, rules(1 << 20), &budget));
+        let bytes = window.built.take().unwrap().sealed.stamp(STAMP);
+        assert_eq!(values(&bytes), [value]);
+        parse_codec(&bytes)
+    };
+    let noise: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(10_000).collect();
+    assert_eq!(cut(&[b'a'; 10_000]), Codec::Zstd);
+    // Tried are the batches 0, 2, 6, 14, 30, 62, 94 and 126.
+    assert!((0..100).all(|_| cut(&noise) == Codec::None));
+    assert_eq!((100..200).find(|_| cut(&[b'a'; 10_000]) == Codec::Zstd), Some(126));
+    assert!((0..10).all(|_| cut(&[b'a'; 10_000]) == Codec::Zstd));
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@
 //! It does not know brokers, clients or Kafka's answers: who may send what is `broker::flight`.
 
 pub mod budget;
+pub mod compressibility;
 pub mod drainer;
 pub mod item;
 pub mod ledger;

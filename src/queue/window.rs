@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::compressibility::Compressibility;
 use super::item::Item;
 use super::receipt::Mark;
 use crate::record::TimestampMs;
@@ -159,6 +160,8 @@ pub struct Window {
     pub topic_id: Uuid,
     /// The offset behind the last acknowledged batch.
     pub acknowledged_end: Option<i64>,
+    /// Whether compressing its batches pays.
+    pub compressibility: Compressibility,
 }
 
 /// The state of a flight.
