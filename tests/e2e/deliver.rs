@@ -1,18 +1,21 @@
 //! The scenarios that must hold on any cluster, on devbroker.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use forebay::devbroker::Settings;
 use forebay::wire::api::ApiKey;
 
 use crate::dev_kafka::DevKafka;
 use crate::support::cluster::{Cluster, new_topic};
 use crate::support::daemon::Daemon;
-use crate::support::scenario::{self, Going};
+use crate::support::process::{Process, stdin_of};
+use crate::support::scenario::{self, COMPRESSIONS, Going};
 use crate::support::writer::Writer;
 use crate::support::{balance, kcat, load};
 
-/// Where the attributes of a record batch stand; their lowest three bits are the codec.
-const ATTRIBUTES_AT: usize = 21;
-const ZSTD: u16 = 4;
+/// The low byte of a record batch's attributes; its lowest three bits are the codec.
+const ATTRIBUTES_AT: usize = 22;
 
 #[test]
 fn many_clients_write_in_every_way_to_many_partitions() {
@@ -62,15 +65,44 @@ fn kafka_may_come_after_the_daemon() {
     scenario::kafka_away_at_start(&mut DevKafka::start(3));
 }
 
+/// The codecs of a topic's batches.
+fn codecs(cluster: &DevKafka, topic: &str, partitions: i32) -> BTreeSet<u8> {
+    let batches =
+        (0..partitions).flat_map(|partition| cluster.batches(topic, partition).expect("the partition exists"));
+    batches.map(|batch| batch.bytes[ATTRIBUTES_AT] & 7).collect()
+}
+
 #[test]
-fn batches_are_compressed_where_the_topic_says_so() {
+fn batches_are_compressed_as_the_topic_says_and_read_by_kcat() {
     let cluster = DevKafka::start(3);
-    let topic = scenario::zstd(&cluster);
-    for partition in 0..3 {
-        for batch in cluster.batches(&topic, partition).expect("the partition exists") {
-            let attributes = u16::from_be_bytes([batch.bytes[ATTRIBUTES_AT], batch.bytes[ATTRIBUTES_AT + 1]]);
-            assert_eq!(attributes & 7, ZSTD);
+    let has_kcat = kcat::is_installed_or_say("reading back with kcat");
+    for (codec, id, level) in COMPRESSIONS {
+        let (topic, _) = scenario::compressed(&cluster, codec, level);
+        assert_eq!(codecs(&cluster, &topic, 3), [id].into(), "{codec} {level}");
+        if has_kcat {
+            assert!(kcat::consume(&cluster.bootstrap(), &topic) == cluster.read(&topic), "{codec} {level}");
         }
+    }
+}
+
+/// librdkafka's snappy is raw, ours has xerial's framing.
+#[test]
+fn batches_compressed_by_librdkafka_are_read_here() {
+    if !kcat::is_installed_or_say("batches compressed by librdkafka") {
+        return;
+    }
+    let cluster = DevKafka::start(1);
+    let lines: Vec<String> = (0..3000).map(|n| format!("line {n} of a text that is worth compressing")).collect();
+    for (codec, id) in [("gzip", 1), ("snappy", 2), ("lz4", 3), ("zstd", 4)] {
+        let topic = new_topic(&cluster, codec, 1);
+        let mut command = kcat::produce_command(&cluster.bootstrap(), &topic);
+        command.args(["-z", codec]);
+        let mut producer = Process::spawn(command, stdin_of(lines.join("\n").as_bytes()), None);
+        let status = producer.wait(Duration::from_secs(60));
+        assert!(status.success(), "{}", producer.stderr());
+        assert!(codecs(&cluster, &topic, 1).contains(&id), "{codec}");
+        let read = cluster.read(&topic).into_iter().map(|record| record.value.expect("a line is no null"));
+        assert!(read.eq(lines.iter().map(|line| line.clone().into_bytes())), "{codec}");
     }
 }
 

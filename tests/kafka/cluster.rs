@@ -237,6 +237,13 @@ impl Cluster {
         console_consumer::consume(&self.jars, &self.bootstrap(), topic, count)
     }
 
+    /// The leader's first segment of a partition: its record batches, one after the other, as they are on the disk.
+    pub fn segment(&self, topic: &str, partition: i32) -> Vec<u8> {
+        let node = format!("data{}", self.leader(topic, partition));
+        let path = self.directory.join(node).join(format!("{topic}-{partition}")).join("00000000000000000000.log");
+        fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
     fn partition(&self, topic: &str, partition: i32) -> Option<MetadataResponsePartition> {
         // A node that was just killed may still be asked; the next one answers.
         let known = self.live_ports().find_map(|port| admin::partitions(port, topic).ok())?;

@@ -1,12 +1,13 @@
 //! The scenarios that must hold on any cluster, on real Kafka, read back by kcat; where the way of a record's bytes is the
 //! question, and where nodes die, by Kafka's own Java client as well.
 
+use std::collections::BTreeSet;
 use std::ops::Deref;
 
 use crate::cluster::{self, Cluster};
 use crate::support::cluster::Cluster as _;
 use crate::support::daemon::Daemon;
-use crate::support::scenario::{self, Going};
+use crate::support::scenario::{self, COMPRESSIONS, Going};
 
 /// Kafka's own client must find what kcat has found, all of it.
 fn java_agrees(cluster: &Cluster, topic: &str, count: u64) {
@@ -14,6 +15,17 @@ fn java_agrees(cluster: &Cluster, topic: &str, count: u64) {
     assert_eq!(read.len() as u64, count);
     let count = usize::try_from(count).expect("a test writes less");
     assert!(cluster.consume_with_java(topic, count) == read, "the two readers of {topic} do not agree");
+}
+
+/// The codecs of record batches that stand one after the other.
+fn codecs(mut batches: &[u8]) -> BTreeSet<u8> {
+    let mut codecs = BTreeSet::new();
+    while let Some(length) = batches.get(8..12) {
+        let length = u32::from_be_bytes(length.try_into().expect("these are four bytes"));
+        codecs.insert(batches[22] & 7);
+        batches = &batches[12 + length as usize..];
+    }
+    codecs
 }
 
 #[test]
@@ -47,10 +59,15 @@ fn a_stop_under_load_keeps_what_was_acknowledged() {
 }
 
 #[test]
-fn batches_compressed_by_us_are_read_by_others() {
+fn batches_of_every_codec_are_read_by_others() {
     let Some(cluster) = cluster::shared() else { return };
-    let topic = scenario::zstd(cluster.deref());
-    java_agrees(&cluster, &topic, 3000);
+    for (codec, id, level) in COMPRESSIONS {
+        let (topic, count) = scenario::compressed(cluster.deref(), codec, level);
+        java_agrees(&cluster, &topic, count);
+        for partition in 0..3 {
+            assert_eq!(codecs(&cluster.segment(&topic, partition)), [id].into(), "{codec} {level}");
+        }
+    }
 }
 
 #[test]

@@ -226,20 +226,35 @@ pub fn kafka_away_at_start(cluster: &mut impl Cluster) {
     check(cluster, &daemon, &load.join());
 }
 
-/// What was compressed on the way is read as it was.
-pub fn zstd(cluster: &impl Cluster) -> String {
-    let daemon = Daemon::start(&cluster.bootstrap(), "[topics.\"squeezed*\"]\ncompression_type = \"zstd\"\n");
+/// Each codec with its number in a batch's attributes and a level, as the configuration has it: the default, and such as take
+/// another way through the codec.
+pub const COMPRESSIONS: [(&str, u8, &str); 8] = [
+    ("gzip", 1, "\"default\""),
+    ("gzip", 1, "9"),
+    ("snappy", 2, "\"default\""),
+    ("lz4", 3, "\"default\""),
+    ("lz4", 3, "9"),
+    ("zstd", 4, "\"default\""),
+    ("zstd", 4, "-5"),
+    ("zstd", 4, "19"),
+];
+
+/// What was compressed on the way is read as it was. Returns the topic and how many records are in it; each batch was worth
+/// compressing, and some are larger than a block of any codec.
+pub fn compressed(cluster: &impl Cluster, codec: &str, level: &str) -> (String, u64) {
+    let rules = format!("[topics.\"squeezed*\"]\ncompression_type = \"{codec}\"\ncompression_level = {level}\n");
+    let daemon = Daemon::start(&cluster.bootstrap(), rules.as_str());
     let topic = new_topic(cluster, "squeezed", 3);
     let bys = [By::Partition, By::Key, By::Any];
     let writers = (0..3).map(|id| Writer {
         by: bys[id as usize],
-        burst: 20,
-        value_bytes: 700,
-        records: Some(1000),
+        burst: 60,
+        value_bytes: 2000,
+        records: Some(600),
         ..Writer::new(id, &topic, 3)
     });
     check(cluster, &daemon, &load::run(&daemon, writers.collect()));
-    topic
+    (topic, 3 * 600)
 }
 
 /// Records that an encoder could get wrong: null, empty and every byte in keys, values and headers, names that come twice,
