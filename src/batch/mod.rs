@@ -45,6 +45,7 @@ impl Cutter {
         let mut marks = Vec::new();
         let mut taken_bytes = 0;
         let mut opaque = None;
+        let mut released = 0;
         loop {
             if window.front.is_empty() {
                 match partition.take_from_intake() {
@@ -84,7 +85,7 @@ impl Cutter {
             if item.left() > 0 {
                 break;
             }
-            budget.release(item.charged_bytes());
+            released += item.charged_bytes();
             window.front.pop_front();
             if opaque.is_some() {
                 break;
@@ -92,12 +93,16 @@ impl Cutter {
         }
         let sealed = match opaque {
             Some(sealed) => sealed,
-            None if self.builder.count() == 0 => return false,
+            None if self.builder.count() == 0 => {
+                budget.release(released);
+                return false;
+            }
             None => self.finish(partition, &mut window.compressibility),
         };
         partition.batched(sealed.count(), taken_bytes);
         let charged = sealed.len_bytes() + BATCH_OVERHEAD_BYTES;
         budget.charge(charged);
+        budget.release(released);
         window.built = Some(Box::new(built(sealed, marks, charged, rules)));
         true
     }

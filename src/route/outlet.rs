@@ -18,9 +18,6 @@ use crate::record::{Record, Run};
 /// Topics that a connection keeps handles to. A connection that names more begins anew.
 const HANDLES_MAX: usize = 4096;
 
-/// What a burst is made room for when it is not the first of its read.
-const SMALL_BURST_BYTES: usize = 512;
-
 /// What a held burst is charged for each record, and in all, beside its bytes.
 const HELD_OVERHEAD_BYTES: usize = 192;
 
@@ -49,7 +46,10 @@ pub struct Outlet {
     accepted: u64,
     /// Of those, records of topics whose rule is to wait when memory is full.
     accepted_blocking: u64,
-    expected_bytes: usize,
+    /// What a burst is made room for: the read's bytes, shared among as many bursts as the read before had.
+    burst_bytes: usize,
+    /// How many bursts the read before had; at least 1.
+    last_bursts: usize,
     refused_since_flush: Option<(DropReason, u64)>,
 }
 
@@ -105,14 +105,15 @@ impl Outlet {
             begun: Vec::new(),
             accepted: 0,
             accepted_blocking: 0,
-            expected_bytes: SMALL_BURST_BYTES,
+            burst_bytes: 0,
+            last_bursts: 1,
             refused_since_flush: None,
         }
     }
 
-    /// The next read holds about so many bytes: what its first burst is made room for.
+    /// The next read holds about so many bytes. What its bursts are made room for follows from that.
     pub fn expect(&mut self, bytes: usize) {
-        self.expected_bytes = bytes;
+        self.burst_bytes = bytes / self.last_bursts;
     }
 
     /// Takes a record of a topic, whose name must be one that Kafka allows. `receipt` is the request that wants an answer and the record's
@@ -134,8 +135,7 @@ impl Outlet {
             Ok(Target::Partition(partition)) => {
                 let slot = &mut handle.bursts[partition];
                 if slot.is_none() {
-                    let room = std::mem::replace(&mut self.expected_bytes, SMALL_BURST_BYTES);
-                    *slot = Some(Burst { run: Run::with_capacity(room), marks: VecDeque::new() });
+                    *slot = Some(Burst { run: Run::with_capacity(self.burst_bytes), marks: VecDeque::new() });
                     self.begun.push((at, Target::Partition(partition)));
                 }
                 if let Some(burst) = slot {
@@ -169,28 +169,35 @@ impl Outlet {
         // Before they can be delivered, so that no more is ever delivered than accepted.
         self.router.ledger.accept(std::mem::take(&mut self.accepted));
         let mut begun = std::mem::take(&mut self.begun);
+        self.last_bursts = begun.len().max(1);
+        let mut items = Vec::with_capacity(begun.len());
         for (at, target) in begun.drain(..) {
             match target {
-                Target::Partition(partition) => self.push(at, partition, arrived),
+                Target::Partition(partition) => items.extend(self.item(at, partition, arrived)),
                 Target::Held => self.hold(at, arrived),
             }
             self.handles[at].sticky = None;
         }
+        // In one sum, for the budget is everybody's; and before the pushes, since whoever takes an item releases its charge.
+        self.router.budget.charge(items.iter().map(|(_, _, item)| item.charged_bytes()).sum());
+        for (at, partition, item) in items {
+            if let Place::Placed(partitions) = &self.handles[at].place {
+                partitions[partition].push(item);
+            }
+        }
         self.begun = begun;
-        self.expected_bytes = SMALL_BURST_BYTES;
+        self.burst_bytes = 0;
         std::mem::take(&mut self.accepted_blocking)
     }
 
-    fn push(&mut self, at: usize, partition: usize, arrived: Instant) {
+    /// The burst of a partition, as it is queued.
+    fn item(&mut self, at: usize, partition: usize, arrived: Instant) -> Option<(usize, usize, Box<Item>)> {
         let handle = &mut self.handles[at];
-        let Place::Placed(partitions) = &handle.place else { return };
-        let Some(burst) = handle.bursts[partition].take() else { return };
+        let burst = handle.bursts.get_mut(partition)?.take()?;
         if handle.sticky == Some(partition) {
             sticky::count(&handle.topic, burst.run.len_bytes());
         }
-        let item = Item::records(burst.run, burst.marks, arrived);
-        self.router.budget.charge(item.charged_bytes());
-        partitions[partition].push(item);
+        Some((at, partition, Item::records(burst.run, burst.marks, arrived)))
     }
 
     fn hold(&mut self, at: usize, arrived: Instant) {
