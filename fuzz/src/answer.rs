@@ -18,13 +18,13 @@ use std::time::Duration;
 use allocation_counter::measure;
 use bytes::{Bytes, BytesMut};
 use forebay::wire::WireError;
-use forebay::wire::api::{ApiKey, api_versions, init_producer_id, metadata, produce};
+use forebay::wire::api::{ApiKey, api_versions, describe_configs, init_producer_id, metadata, produce};
 use forebay::wire::connection::{Connection, Limits, Response};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A decoded response takes at most so many times its bytes, and a little.
-const BYTES_PER_BYTE: usize = 64;
-const LITTLE: usize = 4096;
+const BYTES_PER_BYTE: usize = 40;
+const LITTLE: usize = 80 << 10;
 /// The largest response that the connection takes; a fuzzer's inputs are shorter, what they announce is not.
 const MAX_RESPONSE_BYTES: usize = 1 << 20;
 /// A connection makes room for so much at once.
@@ -51,6 +51,7 @@ fn pairs() -> Vec<(ApiKey, i16)> {
         .chain(of(ApiKey::Metadata, metadata::VERSIONS))
         .chain(of(ApiKey::Produce, produce::VERSIONS))
         .chain(of(ApiKey::InitProducerId, init_producer_id::VERSIONS))
+        .chain(of(ApiKey::DescribeConfigs, describe_configs::VERSIONS))
         .collect()
 }
 
@@ -62,6 +63,9 @@ fn check_body(api: ApiKey, version: i16, body: &Bytes) {
         }),
         ApiKey::Metadata => check_response(version, body, decode_metadata, metadata::encode_response),
         ApiKey::Produce => check_response(version, body, produce::decode, produce::encode_response),
+        ApiKey::DescribeConfigs => {
+            check_response(version, body, describe_configs::decode, describe_configs::encode_response);
+        }
         _ => check_response(version, body, init_producer_id::decode, init_producer_id::encode_response),
     }
 }
@@ -127,6 +131,7 @@ fn talk(stream: &[u8], pieces: &[u8]) -> Vec<Result<Response, String>> {
         let frame = match api {
             ApiKey::Metadata => metadata::encode(version, id, "fuzz", None, true),
             ApiKey::Produce => produce::encode(version, id, "fuzz", Duration::ZERO, &[]),
+            ApiKey::DescribeConfigs => describe_configs::encode(version, id, "fuzz", &["t"], &[]),
             _ => init_producer_id::encode(version, id, "fuzz"),
         };
         connection.queue(frame.expect("every pair can be encoded"));
@@ -212,6 +217,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
 fn is_flexible(api: ApiKey, version: i16) -> bool {
     match api {
         ApiKey::InitProducerId => version >= 2,
+        ApiKey::DescribeConfigs => version >= 4,
         _ => version >= 9,
     }
 }
@@ -256,6 +262,11 @@ fn response(api: ApiKey, version: i16, id: i32) -> Vec<u8> {
             };
             let answer = produce::Answer { throttle, partitions: vec![partition; 2], endpoints: vec![broker] };
             produce::encode_response(version, id, &answer)
+        }
+        ApiKey::DescribeConfigs => {
+            let settings = vec![("s".to_owned(), Some("v".to_owned())), ("secret".to_owned(), None)];
+            let topic = describe_configs::Topic { name: "t".to_owned(), error_code: 0, error_message: None, settings };
+            describe_configs::encode_response(version, id, &describe_configs::Answer { throttle, topics: vec![topic] })
         }
         _ => {
             let answer = init_producer_id::Answer { throttle, error_code: 0, producer_id: 9, epoch: 0 };

@@ -3,6 +3,8 @@
 //! The crate allocates room for as many elements as an array says it has, whatever is there, and a hostile or foreign peer
 //! could thereby end the process. So each message that comes from the network is first walked with its description, a
 //! static table: every length must fit what is there, and every element of an array must be there. Nothing is allocated.
+//! What the crate will need is estimated meanwhile: small structures, above all those with unknown tagged fields (each gets a map
+//! of its own), could otherwise cost a hundred times their bytes.
 //!
 //! Message in, yes or no out. What the values mean is not looked at; nulls are allowed everywhere, since the crate refuses them
 //! where they may not be.
@@ -17,6 +19,19 @@ pub use request::request;
 pub(super) use response::{
     API_VERSIONS_RESPONSE, DESCRIBE_CONFIGS_RESPONSE, INIT_PRODUCER_ID_RESPONSE, METADATA_RESPONSE, PRODUCE_RESPONSE,
 };
+
+/// A message may cost so many times its bytes in memory, and [`ROOM_BYTES`]; what brokers send costs five times or less.
+const ROOM_PER_BYTE: usize = 32;
+/// What a short message may cost whatever is in it.
+const ROOM_BYTES: usize = 64 << 10;
+/// About what the crate, and we after it, need for a structure.
+const STRUCT_BYTES: usize = 128;
+/// About what the crate needs for a text or bytes.
+const TEXT_BYTES: usize = 40;
+/// What the crate needs for the first unknown tagged field of a structure, a node of a map.
+const FIRST_TAG_BYTES: usize = 512;
+/// What it needs for each further one.
+const TAG_BYTES: usize = 64;
 
 /// A message: its fields, and from which version on it is flexible (KIP-482: compact lengths, tagged fields).
 #[derive(Debug)]
@@ -92,8 +107,9 @@ impl Shape {
         if !(self.since..=self.until).contains(&version) {
             return Err(WireError::UnsupportedVersion { api: self.name, version });
         }
-        let mut walk =
-            Walk { name: self.name, all: body.len(), rest: body, version, flexible: self.is_flexible(version) };
+        let room = body.len().saturating_mul(ROOM_PER_BYTE).saturating_add(ROOM_BYTES);
+        let flexible = self.is_flexible(version);
+        let mut walk = Walk { name: self.name, all: body.len(), rest: body, version, flexible, room };
         walk.fields(self.fields)?;
         if walk.rest.is_empty() { Ok(()) } else { Err(walk.error("bytes left over")) }
     }
@@ -106,7 +122,7 @@ impl Shape {
 
 /// Walks over tagged fields, as a flexible header ends with them, and gives back what follows.
 pub(super) fn skip_tagged_fields<'a>(name: &'static str, bytes: &'a [u8]) -> Result<&'a [u8], WireError> {
-    let mut walk = Walk { name, all: bytes.len(), rest: bytes, version: 0, flexible: true };
+    let mut walk = Walk { name, all: bytes.len(), rest: bytes, version: 0, flexible: true, room: usize::MAX };
     walk.tagged_fields(&[])?;
     Ok(walk.rest)
 }
@@ -117,6 +133,8 @@ struct Walk<'a> {
     rest: &'a [u8],
     version: i16,
     flexible: bool,
+    /// Bytes of memory that what is still to come may cost.
+    room: usize,
 }
 
 impl<'a> Walk<'a> {
@@ -158,15 +176,23 @@ impl<'a> Walk<'a> {
         if count > self.rest.len() {
             return Err(self.error("more elements than bytes"));
         }
+        let cost = if matches!(element, Kind::Struct(_)) { STRUCT_BYTES } else { TEXT_BYTES };
         for _ in 0..count {
+            self.cost(cost)?;
             self.value(element)?;
         }
+        Ok(())
+    }
+
+    fn cost(&mut self, bytes: usize) -> Result<(), WireError> {
+        self.room = self.room.checked_sub(bytes).ok_or(self.error("small structures, more than could be meant"))?;
         Ok(())
     }
 
     /// Known tags are walked within their size, unknown ones skipped.
     fn tagged_fields(&mut self, fields: &'static [Field]) -> Result<(), WireError> {
         let count = self.unsigned_varint()?;
+        let mut cost = FIRST_TAG_BYTES;
         for _ in 0..count {
             let tag = self.unsigned_varint()?;
             let size = self.unsigned_varint()? as usize;
@@ -180,6 +206,9 @@ impl<'a> Walk<'a> {
                     return Err(self.error("tagged field is longer than its value"));
                 }
                 self.all += after.len();
+            } else {
+                self.cost(cost)?;
+                cost = TAG_BYTES;
             }
             self.rest = after;
         }

@@ -14,6 +14,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
+use crate::wire::api::produce;
 
 /// A request of every API in every version, filled as far as the version allows, and how the crate decodes it.
 fn requests() -> Vec<(ApiKey, i16, Bytes)> {
@@ -174,6 +175,32 @@ fn an_array_of_412_gigabytes_is_refused() {
     // The same in a version that is not flexible.
     let body = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 30, 0x7f, 0xff, 0xff, 0xff];
     assert!(request(ApiKey::Produce).check(8, &body).is_err());
+}
+
+/// A Produce response of version 9 with so many topics that have neither a name nor a partition, each with `tail` behind.
+fn hollow_topics(count: usize, tail: &[u8]) -> Vec<u8> {
+    let mut body = vec![];
+    let mut rest = count as u32 + 1;
+    while rest >= 0x80 {
+        body.push(rest as u8 | 0x80);
+        rest >>= 7;
+    }
+    body.push(rest as u8);
+    body.extend([&[1, 1], tail].concat().repeat(count));
+    body.extend([0, 0, 0, 0, 0]);
+    body
+}
+
+#[test]
+fn many_small_structures_are_refused_before_they_cost_a_hundred_times_their_bytes() {
+    let no_tag: &[u8] = &[0];
+    let a_tag: &[u8] = &[1, 9, 0];
+    for (count, tail, fits) in [(100, no_tag, true), (100, a_tag, true), (1000, no_tag, true), (1000, a_tag, false)] {
+        let body = hollow_topics(count, tail);
+        assert_eq!(PRODUCE_RESPONSE.check(9, &body).is_ok(), fits, "{count} topics with {tail:?}");
+        let asked = allocation_counter::measure(|| drop(produce::decode(9, Bytes::from(body.clone()))));
+        assert!(asked.bytes_max as usize <= 40 * body.len() + (80 << 10), "{asked:?}");
+    }
 }
 
 #[test]
