@@ -9,6 +9,7 @@ WORKDIR /build
 
 # The dependencies alone first: this layer is built anew only when they change. Cargo wants to see the benches that the manifest names.
 COPY Cargo.toml Cargo.lock ./
+COPY .cargo .cargo
 COPY benches benches
 RUN mkdir src \
     && echo 'fn main() {}' >src/main.rs \

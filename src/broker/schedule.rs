@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -13,6 +14,9 @@ use super::flight::Next;
 use crate::queue::drainer::Drainer;
 use crate::queue::partition::Partition;
 use crate::queue::window::{Listing, Window};
+
+/// tokio's timers count milliseconds, rounded up, and so does the wait for them: they end about one too late.
+const TIMER_LATENESS: Duration = Duration::from_millis(1);
 
 /// See the module.
 #[derive(Debug)]
@@ -128,7 +132,7 @@ impl Schedule {
                 if window.listing != Listing::Lingering {
                     let since = window.front.front().map_or(now, |item| item.arrived());
                     window.listing = Listing::Lingering;
-                    self.lingering.add(since + rules.linger, partition);
+                    self.lingering.add(since + timer(rules.linger), partition);
                 }
             }
             Next::New | Next::Resend(_) => {
@@ -157,6 +161,12 @@ impl Schedule {
     pub fn next_timer(&self) -> Option<Instant> {
         self.lingering.first().into_iter().chain(self.holding.first()).min()
     }
+}
+
+/// For how long a timer is set so that it ends when `linger` is over, or by a part of it earlier: a linger says how long a record
+/// may wait at most (`linger.ms`).
+fn timer(linger: Duration) -> Duration {
+    linger - TIMER_LATENESS.min(linger / 4)
 }
 
 /// Whether nothing waits. If so, the next push announces itself: the signal is lowered, which a push may have raised after what it

@@ -38,9 +38,17 @@ async fn what_lingers_is_queued_when_its_linger_is_over() {
     let now = Instant::now();
     push(&partition);
     schedule.attend(now, false);
-    assert_eq!((schedule.queued(), schedule.next_timer()), (0, Some(now + LINGER)));
-    schedule.attend(now + LINGER, false);
+    let over = now + Duration::from_millis(4);
+    assert_eq!((schedule.queued(), schedule.next_timer()), (0, Some(over)));
+    schedule.attend(over, false);
     assert_eq!((schedule.queued(), schedule.next_timer()), (1, None));
+}
+
+#[test]
+fn a_timer_is_never_late_nor_a_linger_cut_by_more_than_a_quarter() {
+    for (linger, set) in [(0, 0), (100, 75), (1_000, 750), (4_000, 3_000), (5_000, 4_000), (60_000_000, 59_999_000)] {
+        assert_eq!(timer(Duration::from_micros(linger)), Duration::from_micros(set));
+    }
 }
 
 #[tokio::test(start_paused = true)]
