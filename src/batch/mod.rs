@@ -91,18 +91,15 @@ impl Cutter {
                 break;
             }
         }
+        budget.release(released);
         let sealed = match opaque {
             Some(sealed) => sealed,
-            None if self.builder.count() == 0 => {
-                budget.release(released);
-                return false;
-            }
+            None if self.builder.count() == 0 => return false,
             None => self.finish(partition, &mut window.compressibility),
         };
         partition.batched(sealed.count(), taken_bytes);
         let charged = sealed.len_bytes() + BATCH_OVERHEAD_BYTES;
         budget.charge(charged);
-        budget.release(released);
         window.built = Some(Box::new(built(sealed, marks, charged, rules)));
         true
     }

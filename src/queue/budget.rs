@@ -116,10 +116,11 @@ impl Budget {
 }
 
 /// Counts a waiter for as long as it lives, so that a cancelled wait is not counted on.
-struct Waiting<'a>(&'a AtomicUsize);
+pub(crate) struct Waiting<'a>(&'a AtomicUsize);
 
 impl<'a> Waiting<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
+    /// Adds one to `count`.
+    pub(crate) fn new(count: &'a AtomicUsize) -> Self {
         count.fetch_add(1, Ordering::SeqCst);
         Waiting(count)
     }

@@ -11,13 +11,14 @@
 //! Large frames take turns in a share of their own. While one waits for its turn, those that have theirs have no more than
 //! [`FRAME_TIMEOUT`] either. Many who begin large frames and do not end them delay the large frames of others, and no small ones.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Shared;
 use super::output::ENOUGH_BYTES;
+use crate::queue::budget::Waiting;
 
 /// The part of the memory budget beyond which there is a crowd, as a divisor.
 const CROWD_SHARE: usize = 4;
@@ -59,21 +60,5 @@ impl Shared {
         let is_waited_for = is_large && self.large_frames_waiting.load(Ordering::Relaxed) > 0;
         let usual = self.limits.frame_timeout;
         if is_waited_for || self.is_crowded() { usual.min(FRAME_TIMEOUT) } else { usual }
-    }
-}
-
-/// Counts who waits, for as long as it lives.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Waiting(count)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
