@@ -61,6 +61,14 @@ impl Run {
         Run { bytes: Vec::with_capacity(bytes), count: 0 }
     }
 
+    /// Bytes that a run needs for `record`, or a few more.
+    pub fn room_for(record: &Record<'_>) -> usize {
+        const SIZE_BYTES: usize = 5;
+        let header = |header: &Header<'_>| header.name.len() + header.value.map_or(0, <[u8]>::len) + 2 * SIZE_BYTES;
+        let sizes = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len) + 3 * SIZE_BYTES;
+        RUN_RECORD_OVERHEAD + sizes + record.headers.iter().map(header).sum::<usize>()
+    }
+
     /// Appends a record. Key, value and header sizes must each fit in an `i32`, which every frame limit guarantees.
     #[inline]
     pub fn push(&mut self, record: &Record<'_>) {

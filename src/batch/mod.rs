@@ -5,12 +5,16 @@
 
 mod split;
 
+use std::collections::VecDeque;
+use std::hint::black_box;
+use std::iter;
+
 use tracing::warn;
 
 use crate::config::CompressionType;
 use crate::queue::budget::Budget;
 use crate::queue::compressibility::Compressibility;
-use crate::queue::item::Payload;
+use crate::queue::item::{Item, Payload};
 use crate::queue::partition::Partition;
 use crate::queue::receipt::Mark;
 use crate::queue::window::{Built, Side, Window};
@@ -22,6 +26,9 @@ pub use split::{split, split_marks};
 
 /// What a batch is charged beside its bytes.
 pub const BATCH_OVERHEAD_BYTES: usize = 256;
+
+/// Bursts that are looked at before the first of them is taken.
+const LOOK_AHEAD: usize = 16;
 
 /// What decides how batches are cut.
 #[derive(Clone, Copy, Debug)]
@@ -48,10 +55,7 @@ impl Cutter {
         let mut released = 0;
         loop {
             if window.front.is_empty() {
-                match partition.take_from_intake() {
-                    Some(item) => window.front.push_back(item),
-                    None => break,
-                }
+                look_ahead(partition, &mut window.front);
             }
             let Some(item) = window.front.front_mut() else { break };
             let before = item.left_bytes();
@@ -119,6 +123,14 @@ impl Cutter {
         }
         sealed
     }
+}
+
+/// Takes bursts into the window, and looks at each: in a deep queue none of them is in the caches, and what would be waited for one
+/// after the other arrives at the same time.
+fn look_ahead(partition: &Partition, front: &mut VecDeque<Box<Item>>) {
+    front.extend(iter::from_fn(|| partition.take_from_intake()).take(LOOK_AHEAD));
+    let heads = front.iter().filter_map(|item| item.first_bytes()?.first());
+    black_box(heads.fold(0, |sum: u8, byte| sum.wrapping_add(*byte)));
 }
 
 fn codec(compression_type: CompressionType) -> Codec {

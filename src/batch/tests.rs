@@ -117,8 +117,9 @@ async fn a_ready_made_batch_is_sent_alone_and_unopened() {
         base_timestamp: 5,
         max_timestamp: 9,
         records: Bytes::from_static(b"whatever it is"),
+        origin: None,
     };
-    let item = Item::batch(ready, None, None, Instant::now());
+    let item = Item::batch(ready, None, Instant::now());
     budget.charge(item.charged_bytes());
     partition.push(item);
     push(&partition, &budget, run(&[20]), VecDeque::new());

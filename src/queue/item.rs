@@ -13,7 +13,10 @@ use crate::record::{RawRecord, Run, TimestampMs};
 use crate::wire::codec::Codec;
 
 /// What an item is charged beside the bytes of its records: the box, its place in the queue, the allocator's share.
-const ITEM_OVERHEAD_BYTES: usize = 192;
+const ITEM_OVERHEAD_BYTES: usize = 144;
+
+/// A deep queue has left the caches, so an item is kept small: one cache line and a half.
+const _: () = assert!(size_of::<Item>() <= 96);
 
 /// What a receipt is charged.
 const MARK_BYTES: usize = 32;
@@ -24,7 +27,7 @@ pub enum Payload {
     /// Records one by one; batches may be cut anywhere between them.
     Records(Run),
     /// Records that are a batch already, compressed by whoever made it. Sent as one batch, never opened.
-    Batch(OpaqueBatch),
+    Batch(Box<OpaqueBatch>),
 }
 
 /// A ready-made batch: the records section of a Kafka record batch and what its header has to say about it.
@@ -40,6 +43,8 @@ pub struct OpaqueBatch {
     pub max_timestamp: TimestampMs,
     /// The records section.
     pub records: Bytes,
+    /// Where it came from, if its source wants to know how far it has got.
+    pub origin: Option<Origin>,
 }
 
 /// Who handed an item in, and up to where that source has been read: what a reader of files or of another log remembers.
@@ -55,10 +60,10 @@ pub struct Origin {
 #[derive(Debug)]
 pub struct Item {
     payload: Payload,
-    taken_bytes: usize,
+    /// Of a run, which no frame limit lets grow to 4 GiB.
+    taken_bytes: u32,
     taken: u32,
     marks: VecDeque<Mark>,
-    origin: Option<Origin>,
     arrived: Instant,
     charged: usize,
 }
@@ -68,24 +73,18 @@ impl Item {
     pub fn records(mut run: Run, marks: VecDeque<Mark>, arrived: Instant) -> Box<Self> {
         run.trim();
         let charged = run.capacity_bytes() + marks.len() * MARK_BYTES + ITEM_OVERHEAD_BYTES;
-        Self::new(Payload::Records(run), marks, None, arrived, charged)
+        Self::new(Payload::Records(run), marks, arrived, charged)
     }
 
     /// A ready-made batch.
-    pub fn batch(batch: OpaqueBatch, receipt: Option<Receipt>, origin: Option<Origin>, arrived: Instant) -> Box<Self> {
-        let charged = batch.records.len() + ITEM_OVERHEAD_BYTES;
+    pub fn batch(batch: OpaqueBatch, receipt: Option<Receipt>, arrived: Instant) -> Box<Self> {
+        let charged = batch.records.len() + size_of::<OpaqueBatch>() + ITEM_OVERHEAD_BYTES;
         let marks = receipt.into_iter().map(|receipt| Mark { at: 0, receipt }).collect();
-        Self::new(Payload::Batch(batch), marks, origin, arrived, charged)
+        Self::new(Payload::Batch(Box::new(batch)), marks, arrived, charged)
     }
 
-    fn new(
-        payload: Payload,
-        marks: VecDeque<Mark>,
-        origin: Option<Origin>,
-        arrived: Instant,
-        charged: usize,
-    ) -> Box<Self> {
-        Box::new(Item { payload, taken_bytes: 0, taken: 0, marks, origin, arrived, charged })
+    fn new(payload: Payload, marks: VecDeque<Mark>, arrived: Instant, charged: usize) -> Box<Self> {
+        Box::new(Item { payload, taken_bytes: 0, taken: 0, marks, arrived, charged })
     }
 
     /// Its records.
@@ -103,15 +102,10 @@ impl Item {
         self.arrived
     }
 
-    /// Where it came from, if its source wants to know how far it has got.
-    pub fn origin(&self) -> Option<&Origin> {
-        self.origin.as_ref()
-    }
-
     /// Bytes of the records that have not been taken.
     pub fn left_bytes(&self) -> usize {
         match &self.payload {
-            Payload::Records(run) => run.len_bytes() - self.taken_bytes,
+            Payload::Records(run) => run.len_bytes() - self.taken_bytes as usize,
             Payload::Batch(batch) => batch.records.len(),
         }
     }
@@ -128,16 +122,24 @@ impl Item {
         }
     }
 
+    /// The first bytes of its records, so that they are in the cache by when they are taken.
+    pub fn first_bytes(&self) -> Option<&[u8]> {
+        match &self.payload {
+            Payload::Records(run) => run.records_from(self.taken_bytes as usize).next().map(|record| record.suffix),
+            Payload::Batch(_) => None,
+        }
+    }
+
     /// Takes records from the front for as long as `wants` says yes to the next one; returns how many were taken.
     /// A ready-made batch has no records to take this way.
     pub fn take_while(&mut self, mut wants: impl FnMut(&RawRecord<'_>) -> bool) -> u32 {
         let Payload::Records(run) = &self.payload else { return 0 };
         let before = self.taken;
-        for record in run.records_from(self.taken_bytes) {
+        for record in run.records_from(self.taken_bytes as usize) {
             if !wants(&record) {
                 break;
             }
-            self.taken_bytes += record.len_bytes();
+            self.taken_bytes += record.len_bytes() as u32;
             self.taken += 1;
         }
         self.taken - before

@@ -113,7 +113,9 @@ impl Outlet {
 
     /// The next read holds about so many bytes. What its bursts are made room for follows from that.
     pub fn expect(&mut self, bytes: usize) {
-        self.burst_bytes = bytes / self.last_bursts;
+        let share = bytes / self.last_bursts;
+        // Several differ a little, and growing is a copy and twice the room.
+        self.burst_bytes = if self.last_bursts > 1 { share + share / 8 } else { share };
     }
 
     /// Takes a record of a topic, whose name must be one that Kafka allows. `receipt` is the request that wants an answer and the record's
@@ -135,7 +137,8 @@ impl Outlet {
             Ok(Target::Partition(partition)) => {
                 let slot = &mut handle.bursts[partition];
                 if slot.is_none() {
-                    *slot = Some(Burst { run: Run::with_capacity(self.burst_bytes), marks: VecDeque::new() });
+                    let room = self.burst_bytes.max(Run::room_for(record));
+                    *slot = Some(Burst { run: Run::with_capacity(room), marks: VecDeque::new() });
                     self.begun.push((at, Target::Partition(partition)));
                 }
                 if let Some(burst) = slot {
