@@ -205,7 +205,8 @@ fn run_lap(
     let seconds = started.elapsed().as_secs_f64();
     let after = meter.read()?;
     ensure!(records > 0, "nothing was written");
-    let switches = after.voluntary_switches - before.voluntary_switches;
+    // Those of a thread that has ended are gone.
+    let switches = after.voluntary_switches.saturating_sub(before.voluntary_switches);
     let ticks = [after.ticks[0] - before.ticks[0], after.ticks[1] - before.ticks[1]];
     Ok(Lap { records, seconds, cpu: after.cpu - before.cpu, ticks, switches })
 }

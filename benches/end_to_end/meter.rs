@@ -5,6 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use nix::errno::Errno;
 use nix::time::{ClockId, clock_getcpuclockid};
 use nix::unistd::Pid;
 
@@ -52,7 +53,19 @@ impl Meter {
     fn voluntary_switches(&self) -> Result<u64> {
         let mut sum = 0;
         for task in fs::read_dir(format!("/proc/{}/task", self.pid))? {
-            let status = fs::read_to_string(task?.path().join("status"))?;
+            let status = match fs::read_to_string(task?.path().join("status")) {
+                Ok(status) => status,
+                // A thread that has ended since it was listed: Tokio ends those that wait for names and files.
+                Err(error)
+                    if matches!(
+                        Errno::from_raw(error.raw_os_error().unwrap_or_default()),
+                        Errno::ENOENT | Errno::ESRCH
+                    ) =>
+                {
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
             sum += field(&status, "voluntary_ctxt_switches")?;
         }
         Ok(sum)
