@@ -141,22 +141,24 @@ impl MetadataTask {
 
     /// Until somebody wants news, or `latest`. Hints are taken meanwhile. True if topics are new.
     async fn wait(&mut self, changes: &mut watch::Receiver<u64>, latest: Instant) -> bool {
+        let mut hints = Vec::new();
         loop {
             tokio::select! {
                 Ok(()) = changes.changed() => return true,
                 () = self.wanted.notified() => return false,
-                Some(hint) = self.hints.recv() => self.take_hint(&hint),
+                1.. = self.hints.recv_many(&mut hints, HINTS_MAX) => self.take_hints(&mut hints),
                 () = sleep_until(latest) => return false,
             }
         }
     }
 
-    fn take_hint(&mut self, hint: &Hint) {
-        let next = self.snapshots.borrow().with_hint(hint);
+    fn take_hints(&mut self, hints: &mut Vec<Hint>) {
+        let next = self.snapshots.borrow().with_hints(hints);
         if let Some(next) = next {
-            debug!(topic = %hint.topic, partition = hint.partition, leader = hint.leader.0, "broker names a new leader");
+            debug!(hints = hints.len(), "brokers name new leaders");
             self.snapshots.send_replace(Arc::new(next));
         }
+        hints.clear();
     }
 
     /// Every topic that clients have named is there, and each of its partitions has a leader that can be reached.

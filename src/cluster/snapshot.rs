@@ -88,22 +88,38 @@ impl Snapshot {
         next
     }
 
-    /// This snapshot after a hint; `None` if it says nothing new.
+    /// This snapshot after some hints; `None` if none says anything new.
     #[must_use]
-    pub fn with_hint(&self, hint: &Hint) -> Option<Snapshot> {
-        let (broker, epoch) = hint.leader;
-        let mut next = self.clone();
-        let index = usize::try_from(hint.partition).ok()?;
-        let leader = next.topics.get_mut(&hint.topic)?.leaders.get_mut(index)?;
-        if epoch <= leader.epoch || broker < 0 {
+    pub fn with_hints(&self, hints: &[Hint]) -> Option<Snapshot> {
+        // When a broker goes, each of its partitions gets a hint: one copy for all of them.
+        let news: Vec<_> =
+            hints.iter().filter(|hint| self.known(hint).is_some_and(|known| hint.leader.1 > known.epoch)).collect();
+        if news.is_empty() {
             return None;
         }
+        let mut next = self.clone();
+        next.generation += 1;
+        for hint in news {
+            next.take(hint);
+        }
+        Some(next)
+    }
+
+    /// The leader as it is known, of a partition of which a hint speaks.
+    fn known(&self, hint: &Hint) -> Option<&Leader> {
+        let index = usize::try_from(hint.partition).ok().filter(|_| hint.leader.0 >= 0)?;
+        self.topics.get(&hint.topic)?.leaders.get(index)
+    }
+
+    fn take(&mut self, hint: &Hint) {
+        let (broker, epoch) = hint.leader;
+        let leaders = self.topics.get_mut(&hint.topic).map(|topic| topic.leaders.iter_mut());
+        let leader = usize::try_from(hint.partition).ok().and_then(|index| leaders?.nth(index));
+        let Some(leader) = leader.filter(|leader| epoch > leader.epoch) else { return };
         *leader = Leader { broker: Some(broker), epoch };
         for endpoint in &hint.endpoints {
-            next.brokers.entry(endpoint.id).or_insert_with(|| address(endpoint));
+            self.brokers.entry(endpoint.id).or_insert_with(|| address(endpoint));
         }
-        next.generation += 1;
-        Some(next)
     }
 }
 
@@ -186,11 +202,11 @@ mod tests {
         let known = Snapshot::default().after(&answer(7, &[(1, 5)]), Instant::now());
         let endpoint = Broker { id: 3, host: "new".into(), port: 1, rack: None };
         let hint = |leader| Hint { topic: "t".into(), partition: 0, leader, endpoints: vec![endpoint.clone()] };
-        let next = known.with_hint(&hint((3, 6))).expect("news");
+        let next = known.with_hints(&[hint((2, 7)), hint((3, 6)), hint((3, 8))]).expect("news");
         assert_eq!((next.leader("t", 0), next.generation), (Some(3), known.generation + 1));
         assert_eq!(next.brokers[&3].host, "new");
-        assert!(known.with_hint(&hint((3, 5))).is_none());
-        assert!(known.with_hint(&hint((-1, 9))).is_none());
+        assert!(known.with_hints(&[hint((3, 5)), hint((-1, 9))]).is_none());
+        assert_eq!(known.with_hints(&[hint((2, 7)), hint((3, 6))]).expect("news").leader("t", 0), Some(2));
     }
 
     #[tokio::test]
