@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{
-    Admin, CompressionType, Config, Daemon, FullPolicy, HostPort, Kafka, Limits, Listener, ListenerKind, Memory,
-    SocketFile, StreamLimits, TopicRules, Topics,
+    Admin, CompressionType, Config, Daemon, FullPolicy, GrowthPolicy, HostPort, Kafka, Limits, Listener, ListenerKind,
+    Memory, SocketFile, StreamLimits, TopicRules, Topics,
 };
 
 const KIB: usize = 1024;
@@ -110,6 +110,7 @@ impl Default for TopicRules {
             compression_level: None,
             max_block: Duration::from_secs(60),
             full: FullPolicy::Block,
+            on_partition_growth: GrowthPolicy::DrainFirst,
         }
     }
 }

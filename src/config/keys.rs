@@ -9,8 +9,8 @@ use std::time::Duration;
 use super::address::{GroupName, Mode, Servers, SocketPath, SystemdSocket};
 use super::value::{Choice, Count, Flag, Kind, Level, Name, Size, Time};
 use super::{
-    Admin, CompressionType, Config, Daemon, FullPolicy, Kafka, Limits, Listener, ListenerKind, Memory, SocketFile,
-    StreamLimits, TopicRules, Topics,
+    Admin, CompressionType, Config, Daemon, FullPolicy, GrowthPolicy, Kafka, Limits, Listener, ListenerKind, Memory,
+    SocketFile, StreamLimits, TopicRules, Topics,
 };
 
 /// Walks over the file's sections.
@@ -162,6 +162,9 @@ const FULL: Choice<FullPolicy> = Choice {
     later: &["drop_oldest", "drop_newest"],
 };
 
+const ON_PARTITION_GROWTH: Choice<GrowthPolicy> =
+    Choice { words: &[("drain_first", GrowthPolicy::DrainFirst), ("at_once", GrowthPolicy::AtOnce)], later: &[] };
+
 impl Section for TopicRules {
     fn visit(&mut self, keys: &mut impl Keys) {
         keys.key("linger", ms(0..=MINUTE_MS), &mut self.linger);
@@ -171,6 +174,7 @@ impl Section for TopicRules {
         keys.key("compression_level", Level(-131_072..=22), &mut self.compression_level);
         keys.key("max_block", ms(0..=DAY_MS), &mut self.max_block);
         keys.key("full", FULL, &mut self.full);
+        keys.key("on_partition_growth", ON_PARTITION_GROWTH, &mut self.on_partition_growth);
     }
 }
 

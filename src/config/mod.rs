@@ -194,6 +194,8 @@ pub struct TopicRules {
     pub max_block: Duration,
     /// What happens to new records when memory is full.
     pub full: FullPolicy,
+    /// What happens when the topic gets more partitions.
+    pub on_partition_growth: GrowthPolicy,
 }
 
 /// Kafka's `compression.type`.
@@ -218,6 +220,15 @@ pub enum FullPolicy {
     Block,
     /// The client is told by an error.
     Reject,
+}
+
+/// What happens when a topic gets more partitions: most keys then belong to another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum GrowthPolicy {
+    /// Records are held until those before them are delivered, so that the order of each key is kept.
+    DrainFirst,
+    /// They go on at once.
+    AtOnce,
 }
 
 /// `[limits]`.

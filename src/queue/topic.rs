@@ -1,25 +1,31 @@
-//! Topics by name, and what waits while a topic's partitions are not known.
+//! A topic, and what waits while a topic's partitions are not known.
 //!
 //! A [`Topic`] is *unplaced* until the cluster says how many partitions it has: its bursts are held in order behind a
 //! lock. Placing distributes them over the partitions under that same lock, so that nothing that comes later overtakes
 //! them. From then on pushes go to the partitions without a lock. A topic that the cluster does not want is *closed*.
+//!
+//! More partitions give most keys another one, see [`growth`]; fewer (the topic was deleted and made again) take records from
+//! none that is there: what waits in the surplus waits on.
+
+mod growth;
+mod registry;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use crossbeam::atomic::AtomicCell;
-use dashmap::DashMap;
-use dashmap::mapref::entry::Entry;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
-use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::partition::Partition;
 use super::receipt::Mark;
-use crate::config::{Config, Limits, TopicRules};
+use crate::config::{GrowthPolicy, TopicRules};
 use crate::record::Run;
+
+use growth::Growing;
+pub use registry::{TooManyTopics, Topics};
 
 /// What a topic's partitions need to know of it.
 #[derive(Debug)]
@@ -96,7 +102,8 @@ pub type Partitions = Arc<[Arc<Partition>]>;
 #[derive(Debug)]
 enum State {
     Unplaced { since: Instant, held: Vec<Held> },
-    Placed(Partitions),
+    Placed { open: Partitions, all: Partitions },
+    Growing(Growing),
     Closed,
 }
 
@@ -117,6 +124,8 @@ pub struct Topic {
     info: Arc<TopicInfo>,
     state: Mutex<State>,
     version: AtomicU32,
+    /// Growing was given up, and is not tried again before.
+    grow_from: Mutex<Option<Instant>>,
     /// The partition that records without a key go to now.
     pub sticky: AtomicUsize,
     /// Bytes that went there since it was chosen.
@@ -129,6 +138,7 @@ impl Topic {
             info,
             state: Mutex::new(State::Unplaced { since: Instant::now(), held: Vec::new() }),
             version: AtomicU32::new(0),
+            grow_from: Mutex::new(None),
             sticky: AtomicUsize::new(usize::MAX),
             sticky_bytes: AtomicUsize::new(0),
         })
@@ -147,16 +157,17 @@ impl Topic {
     /// Where its records go now.
     pub fn place_now(&self) -> Place {
         match &*self.state.lock() {
-            State::Unplaced { .. } => Place::Unplaced,
-            State::Placed(partitions) => Place::Placed(partitions.clone()),
+            State::Unplaced { .. } | State::Growing(_) => Place::Unplaced,
+            State::Placed { open, .. } => Place::Placed(open.clone()),
             State::Closed => Place::Closed,
         }
     }
 
-    /// Its partitions; none while they are not known.
+    /// Its partitions, those included that the cluster no longer has; none while they are not known.
     pub fn partitions(&self) -> Option<Partitions> {
         match &*self.state.lock() {
-            State::Placed(partitions) => Some(partitions.clone()),
+            State::Placed { all, .. } => Some(all.clone()),
+            State::Growing(growing) => Some(growing.all.clone()),
             State::Unplaced { .. } | State::Closed => None,
         }
     }
@@ -165,37 +176,41 @@ impl Topic {
     pub fn unplaced_since(&self) -> Option<Instant> {
         match &*self.state.lock() {
             State::Unplaced { since, .. } => Some(*since),
-            State::Placed(_) | State::Closed => None,
+            State::Placed { .. } | State::Growing(_) | State::Closed => None,
         }
     }
 
     /// Keeps a burst until the partitions are known. Gives it back if they are known by now, or will never be.
     pub fn hold(&self, burst: Held) -> Result<(), Held> {
         match &mut *self.state.lock() {
-            State::Unplaced { held, .. } => {
+            State::Unplaced { held, .. } | State::Growing(Growing { held, .. }) => {
                 held.push(burst);
                 Ok(())
             }
-            State::Placed(_) | State::Closed => Err(burst),
+            State::Placed { .. } | State::Closed => Err(burst),
         }
     }
 
-    /// The cluster says that the topic has `count` partitions. More than before: they are added. Fewer: the surplus stays, what
-    /// waits there waits on. `distribute` is given what was held, in order, and must push it before it returns.
-    /// True if something changed.
+    /// The cluster says that the topic has `count` partitions, not 0. `distribute` is given what was held, in order, and must push
+    /// it before it returns. True if something changed.
     pub fn place(&self, count: usize, distribute: impl FnOnce(Vec<Held>, &Partitions)) -> bool {
         let mut state = self.state.lock();
-        let new = |ids: std::ops::Range<usize>| ids.map(|id| Partition::new(self.info.clone(), id as i32));
         match &mut *state {
-            State::Unplaced { held, .. } if count > 0 => {
-                let held = std::mem::take(held);
-                let partitions: Partitions = new(0..count).collect();
-                distribute(held, &partitions);
-                *state = State::Placed(partitions);
+            State::Unplaced { held, .. } => {
+                let all = self.with_more(&Partitions::default(), count);
+                distribute(std::mem::take(held), &all);
+                *state = State::Placed { open: all.clone(), all };
             }
-            State::Placed(partitions) if partitions.len() < count => {
-                let grown = partitions.iter().cloned().chain(new(partitions.len()..count)).collect();
-                *partitions = grown;
+            State::Placed { open, all } if open.len() > count => *open = all.iter().take(count).cloned().collect(),
+            State::Placed { open, all } if open.len() < count => {
+                let all = self.with_more(all, count);
+                *state = match self.info.rules.on_partition_growth {
+                    GrowthPolicy::AtOnce => State::Placed { open: all.iter().take(count).cloned().collect(), all },
+                    GrowthPolicy::DrainFirst if self.may_grow(open) => {
+                        State::Growing(Growing::new(open.clone(), all, count))
+                    }
+                    GrowthPolicy::DrainFirst => return false,
+                };
             }
             _ => return false,
         }
@@ -203,11 +218,18 @@ impl Topic {
         true
     }
 
+    fn with_more(&self, known: &Partitions, count: usize) -> Partitions {
+        let more = (known.len()..count).map(|id| Partition::new(self.info.clone(), id as i32));
+        known.iter().cloned().chain(more).collect()
+    }
+
     /// Records that are held because the partitions are not known.
     pub fn held_records(&self) -> u64 {
         match &*self.state.lock() {
-            State::Unplaced { held, .. } => held.iter().map(|burst| u64::from(burst.run.count())).sum(),
-            State::Placed(_) | State::Closed => 0,
+            State::Unplaced { held, .. } | State::Growing(Growing { held, .. }) => {
+                held.iter().map(|burst| u64::from(burst.run.count())).sum()
+            }
+            State::Placed { .. } | State::Closed => 0,
         }
     }
 
@@ -218,95 +240,5 @@ impl Topic {
         *state = State::Closed;
         self.version.fetch_add(1, Ordering::Release);
         Some(held)
-    }
-}
-
-/// More topics than the configuration allows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TooManyTopics {
-    /// In all.
-    #[error("more than {0} topics; raise limits.max_topics")]
-    Known(usize),
-    /// That the cluster does not know, or has not been asked about.
-    #[error("more than {0} topics that the cluster does not know yet; raise limits.max_unknown_topics")]
-    Unknown(usize),
-}
-
-/// All topics that any client has named.
-#[derive(Debug)]
-pub struct Topics {
-    by_name: DashMap<Arc<str>, Arc<Topic>>,
-    config: Arc<Config>,
-    unplaced: AtomicUsize,
-    changes: watch::Sender<u64>,
-}
-
-impl Topics {
-    /// None yet. Rules and limits are the configuration's.
-    pub fn new(config: Arc<Config>) -> Self {
-        Topics { by_name: DashMap::new(), config, unplaced: AtomicUsize::new(0), changes: watch::Sender::new(0) }
-    }
-
-    /// The topic of that name, which must be a valid one; at first sight it is made, and the metadata task told.
-    pub fn find_or_create(&self, name: &str) -> Result<Arc<Topic>, TooManyTopics> {
-        if let Some(topic) = self.by_name.get(name) {
-            return Ok(topic.clone());
-        }
-        let Limits { max_topics, max_unknown_topics } = self.config.limits;
-        // Two tasks at once may pass each limit by one; what matters is that there is a limit.
-        if self.by_name.len() >= max_topics {
-            return Err(TooManyTopics::Known(max_topics));
-        }
-        if self.unplaced.load(Ordering::Relaxed) >= max_unknown_topics {
-            return Err(TooManyTopics::Unknown(max_unknown_topics));
-        }
-        let topic = match self.by_name.entry(name.into()) {
-            Entry::Occupied(known) => return Ok(known.get().clone()),
-            Entry::Vacant(vacant) => {
-                let topic = Topic::new(TopicInfo::new(name, self.config.topic_rules(name)));
-                self.unplaced.fetch_add(1, Ordering::Relaxed);
-                vacant.insert(topic).clone()
-            }
-        };
-        self.changed();
-        Ok(topic)
-    }
-
-    /// The topic of that name, if any client has named it.
-    pub fn find(&self, name: &str) -> Option<Arc<Topic>> {
-        self.by_name.get(name).map(|topic| topic.clone())
-    }
-
-    /// All of them, in no order.
-    pub fn all(&self) -> Vec<Arc<Topic>> {
-        self.by_name.iter().map(|entry| entry.value().clone()).collect()
-    }
-
-    /// As [`Topic::place`]; tells those who follow [`Topics::follow`].
-    pub fn place(&self, topic: &Topic, count: usize, distribute: impl FnOnce(Vec<Held>, &Partitions)) {
-        let was_unplaced = topic.unplaced_since().is_some();
-        if topic.place(count, distribute) {
-            if was_unplaced {
-                self.unplaced.fetch_sub(1, Ordering::Relaxed);
-            }
-            self.changed();
-        }
-    }
-
-    /// Forgets a topic that is not placed; gives back what it held. A topic with partitions stays.
-    pub fn close(&self, topic: &Topic) -> Vec<Held> {
-        let Some(held) = topic.close() else { return Vec::new() };
-        self.by_name.remove(&topic.info.name);
-        self.unplaced.fetch_sub(1, Ordering::Relaxed);
-        held
-    }
-
-    /// Changes when a topic is new or has new partitions.
-    pub fn follow(&self) -> watch::Receiver<u64> {
-        self.changes.subscribe()
-    }
-
-    fn changed(&self) {
-        self.changes.send_modify(|n| *n += 1);
     }
 }

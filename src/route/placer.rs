@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -19,13 +21,18 @@ use crate::wire::codes;
 /// Follows the cluster's snapshots until `stop`. Cancel safe: what was not placed stays held.
 pub async fn run(router: Arc<Router>, cluster: Cluster, mut random: fastrand::Rng, stop: CancellationToken) {
     let mut snapshots = cluster.follow();
+    let mut is_new = true;
     loop {
-        let snapshot = snapshots.borrow_and_update().clone();
-        router.place_all(&snapshot, &mut random);
-        tokio::select! {
-            () = stop.cancelled() => return,
-            changed = snapshots.changed() => if changed.is_err() { return },
+        if is_new {
+            let snapshot = snapshots.borrow_and_update().clone();
+            router.place_all(&snapshot, &mut random);
         }
+        let growing = router.grow_all(&mut random);
+        is_new = tokio::select! {
+            () = stop.cancelled() => return,
+            () = sleep(growing.unwrap_or_default()), if growing.is_some() => false,
+            changed = snapshots.changed() => if changed.is_ok() { true } else { return },
+        };
     }
 }
 
@@ -43,6 +50,17 @@ impl Router {
                 self.drop_held(&topic, held);
             }
         }
+    }
+
+    /// Looks after the topics that are growing; `None` if none is, else how long until the next look.
+    fn grow_all(&self, random: &mut fastrand::Rng) -> Option<Duration> {
+        let now = Instant::now();
+        let look = |topic: Arc<Topic>| {
+            topic.growing()?;
+            self.topics.grow(&topic, now, |held, partitions| self.distribute(&topic, held, partitions, random));
+            topic.growing()
+        };
+        self.topics.all().into_iter().filter_map(look).min()
     }
 
     /// The cluster has been asked after `max_block` was over, and does not know the topic.

@@ -4,7 +4,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::{CompressionType, FullPolicy, Group, HostPort, ListenerKind, SocketFile, StreamLimits};
+use crate::config::{
+    CompressionType, FullPolicy, Group, GrowthPolicy, HostPort, ListenerKind, SocketFile, StreamLimits,
+};
 
 /// Name and text of the files in `tests/data/config/KIND`, in the order of their names.
 fn fixtures(kind: &str) -> Vec<(PathBuf, String)> {
@@ -90,6 +92,7 @@ fn every_key_of_a_file_arrives_in_its_field() {
         compression_level: Some(9),
         max_block: Duration::ZERO,
         full: FullPolicy::Reject,
+        on_partition_growth: GrowthPolicy::AtOnce,
     };
     let audit = TopicRules { linger: Duration::ZERO, compression_level: None, ..expected.producer };
     let login = TopicRules { full: FullPolicy::Block, compression_type: CompressionType::None, ..expected.producer };
