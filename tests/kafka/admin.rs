@@ -7,13 +7,17 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::alter_partition_reassignments_request::{ReassignablePartition, ReassignableTopic};
+use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::elect_leaders_request::TopicPartitions;
+use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::metadata_response::MetadataResponsePartition;
 use kafka_protocol::messages::{
-    AlterPartitionReassignmentsRequest, BrokerId, CreateTopicsRequest, ElectLeadersRequest, MetadataRequest,
-    MetadataResponse, RequestHeader, ResponseHeader, TopicName,
+    AlterPartitionReassignmentsRequest, BrokerId, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
+    ElectLeadersRequest, IncrementalAlterConfigsRequest, MetadataRequest, MetadataResponse, RequestHeader,
+    ResponseHeader, TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 
@@ -23,10 +27,18 @@ const TIMEOUT_MS: i32 = 15_000;
 /// The first version of a topic's creation with tagged fields; each version here is one that Kafka 4 speaks.
 const CREATE_TOPICS_VERSION: i16 = 7;
 const METADATA_VERSION: i16 = 12;
+const CREATE_PARTITIONS_VERSION: i16 = 3;
+const DELETE_TOPICS_VERSION: i16 = 6;
+const ALTER_CONFIGS_VERSION: i16 = 1;
 const REASSIGNMENTS_VERSION: i16 = 0;
 const ELECT_LEADERS_VERSION: i16 = 2;
 /// `ElectionType.PREFERRED`.
 const PREFERRED: i8 = 0;
+/// `ConfigResource.Type.TOPIC` and `BROKER`, which without a name is all of them.
+const TOPIC: i8 = 2;
+const BROKER: i8 = 4;
+/// `AlterConfigOp.OpType.SET`.
+const SET: i8 = 0;
 /// `ELECTION_NOT_NEEDED`: the wanted leader leads already.
 const ELECTION_NOT_NEEDED: i16 = 84;
 
@@ -52,6 +64,51 @@ pub fn create_topic(
     match result.error_code {
         0 => Ok(()),
         code => Err(format!("topic {name} was not created: error {code} {:?}", result.error_message)),
+    }
+}
+
+/// Gives a topic more partitions: `count` in all.
+pub fn add_partitions(port: u16, topic: &str, count: i32) -> Result<(), String> {
+    let topic = CreatePartitionsTopic::default().with_name(topic_name(topic)).with_count(count).with_assignments(None);
+    let request = CreatePartitionsRequest::default().with_topics(vec![topic]).with_timeout_ms(TIMEOUT_MS);
+    let response = call(port, CREATE_PARTITIONS_VERSION, &request).map_err(|error| error.to_string())?;
+    all_done("partitions were not added", response.results.iter().map(|result| result.error_code))
+}
+
+/// Deletes a topic and all that is in it.
+pub fn delete_topic(port: u16, topic: &str) -> Result<(), String> {
+    let topic = DeleteTopicState::default().with_name(Some(topic_name(topic)));
+    let request = DeleteTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(TIMEOUT_MS);
+    let response = call(port, DELETE_TOPICS_VERSION, &request).map_err(|error| error.to_string())?;
+    all_done("the topic was not deleted", response.responses.iter().map(|result| result.error_code))
+}
+
+/// Sets a configuration of a topic, by Kafka's name.
+pub fn set_topic_config(port: u16, topic: &str, name: &str, value: &str) -> Result<(), String> {
+    set_config(port, TOPIC, topic, name, value)
+}
+
+/// Sets a configuration of all brokers, by Kafka's name.
+pub fn set_cluster_config(port: u16, name: &str, value: &str) -> Result<(), String> {
+    set_config(port, BROKER, "", name, value)
+}
+
+fn set_config(port: u16, kind: i8, resource: &str, name: &str, value: &str) -> Result<(), String> {
+    let config =
+        AlterableConfig::default().with_name(string(name)).with_config_operation(SET).with_value(Some(string(value)));
+    let resource = AlterConfigsResource::default()
+        .with_resource_type(kind)
+        .with_resource_name(string(resource))
+        .with_configs(vec![config]);
+    let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
+    let response = call(port, ALTER_CONFIGS_VERSION, &request).map_err(|error| error.to_string())?;
+    all_done("the configuration was not changed", response.responses.iter().map(|result| result.error_code))
+}
+
+fn all_done(failure: &str, mut codes: impl Iterator<Item = i16>) -> Result<(), String> {
+    match codes.find(|code| *code != 0) {
+        None => Ok(()),
+        Some(code) => Err(format!("{failure}: error {code}")),
     }
 }
 

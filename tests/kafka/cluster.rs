@@ -280,11 +280,11 @@ impl Cluster {
         self.nodes.iter_mut().find(|node| node.id == id).expect("nodes are 1 to NODES")
     }
 
-    fn live_ports(&self) -> impl Iterator<Item = u16> {
+    pub fn live_ports(&self) -> impl Iterator<Item = u16> {
         self.nodes.iter().filter(|node| node.process.is_some()).map(|node| node.port)
     }
 
-    fn any_port(&self) -> u16 {
+    pub fn any_port(&self) -> u16 {
         self.live_ports().next().expect("a node is up")
     }
 

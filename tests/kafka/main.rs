@@ -12,6 +12,7 @@ mod cluster;
 mod console_consumer;
 mod jars;
 
+mod chaos;
 mod check;
 mod deliver;
 mod independent_readers;
