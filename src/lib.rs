@@ -23,6 +23,7 @@
 
 pub mod backoff;
 pub mod record;
+pub mod sampler;
 
 pub mod config;
 pub mod wire;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::queue::ledger::Balance;
+use crate::queue::ledger::{Balance, DropReason, DuplicateCause};
+use crate::wire::codes;
 
 /// The daemon at one moment. A key that is added later does not hinder an older reader.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +70,29 @@ pub struct Ledger {
     pub dropped: BTreeMap<String, u64>,
     /// Delivered, and perhaps twice.
     pub possible_duplicates: u64,
+    /// The same by cause; only causes that have occurred.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub possible_duplicates_by_cause: BTreeMap<String, u64>,
+    /// Those refused for good, by Kafka's name of the error.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub dead_lettered_by_error: BTreeMap<String, u64>,
+    /// Given the present time, since Kafka refused theirs.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub restamped: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+fn named<T: Copy>(counts: &[(T, u64)], name: impl Fn(T) -> &'static str) -> BTreeMap<String, u64> {
+    let mut by_name = BTreeMap::new();
+    for (what, count) in counts {
+        // Codes that do not exist yet share a name.
+        *by_name.entry(name(*what).to_owned()).or_default() += count;
+    }
+    by_name
 }
 
 impl From<Balance> for Ledger {
@@ -78,8 +102,11 @@ impl From<Balance> for Ledger {
             delivered: balance.delivered,
             held: balance.held,
             dead_lettered: balance.dead_lettered,
-            dropped: balance.dropped.iter().map(|(reason, count)| (reason.name().to_owned(), *count)).collect(),
+            dropped: named(&balance.dropped, DropReason::name),
             possible_duplicates: balance.possible_duplicates,
+            possible_duplicates_by_cause: named(&balance.duplicate_causes, DuplicateCause::name),
+            dead_lettered_by_error: named(&balance.dead_letters, codes::name),
+            restamped: balance.restamped,
         }
     }
 }

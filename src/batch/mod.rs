@@ -22,7 +22,7 @@ use crate::record::TimestampMs;
 use crate::wire::codec::Codec;
 use crate::wire::record_batch::{BatchBuilder, SealedBatch, from_opaque};
 
-pub use split::{split, split_marks};
+pub use split::{ORIGINAL_TIMESTAMP_HEADER, measure, split, split_marks, uncompressed, with_time};
 
 /// What a batch is charged beside its bytes.
 pub const BATCH_OVERHEAD_BYTES: usize = 256;
@@ -113,7 +113,8 @@ impl Cutter {
         let rules = &partition.topic().rules;
         let raw_bytes = self.builder.len_bytes();
         let codec = codec(rules.compression_type);
-        if codec == Codec::None || !compressibility.is_worth_trying(raw_bytes) {
+        if codec == Codec::None || partition.topic().has_codec_refused() || !compressibility.is_worth_trying(raw_bytes)
+        {
             return self.builder.finish(Codec::None, None).0;
         }
         let (sealed, failure) = self.builder.finish(codec, rules.compression_level);
@@ -148,7 +149,7 @@ fn built(sealed: SealedBatch, marks: Vec<Mark>, charged: usize, rules: CutRules)
         Some(limit) if sealed.max_timestamp() < limit => Side::Old,
         _ => Side::Fresh,
     };
-    Built { sealed, side, marks, charged }
+    Built { sealed, side, marks, charged, counted: false }
 }
 
 #[cfg(test)]

@@ -38,6 +38,25 @@ fn push(partition: &Arc<Partition>, budget: &Budget, run: Run, marks: VecDeque<M
     partition.push(item);
 }
 
+fn stamped(run: &Run, codec: Codec) -> Bytes {
+    let mut builder = BatchBuilder::new();
+    run.records_from(0).for_each(|record| builder.append(record.timestamp, record.suffix));
+    builder.finish(codec, None).0.stamp(STAMP)
+}
+
+#[test]
+fn a_batch_without_its_compression_is_the_same_records() {
+    let mut run = run(&[1000; 20]);
+    run.push(&Record { timestamp: -5, stamped_here: false, key: None, value: Some(b"oldest"), headers: &[] });
+    let whole = stamped(&run, Codec::Zstd);
+    let plain = uncompressed(&whole).unwrap();
+    assert!(plain.len_bytes() > 20_000 && whole.len() < 2000);
+    assert_eq!(plain.max_timestamp(), 1);
+    assert_eq!(values(&plain.stamp(STAMP)), values(&whole));
+    let (oldest, bytes) = measure(&whole).unwrap();
+    assert!(oldest == -5 && bytes > 20_000);
+}
+
 fn values(batch: &Bytes) -> Vec<Bytes> {
     records(batch, 1 << 20).unwrap().map(|record| record.unwrap().value.unwrap()).collect()
 }
@@ -99,11 +118,52 @@ proptest! {
             builder.append(record.timestamp, record.suffix);
         }
         let whole = builder.finish(Codec::Zstd, None).0.stamp(STAMP);
-        let (a, b) = split(&whole, first).unwrap();
+        let [a, b] = split(&whole, &[first], None).unwrap().try_into().unwrap();
         prop_assert_eq!((a.count(), b.count()), (first, sizes.len() as u32 - first));
         prop_assert_eq!(a.max_timestamp(), 1);
         let both = [values(&a.stamp(STAMP)), values(&b.stamp(STAMP))].concat();
         prop_assert_eq!(both, values(&whole));
+    }
+
+    #[test]
+    fn a_batch_is_cut_at_every_place_that_is_named(count in 1u32..30, mut starts in prop::collection::vec(1u32..30, 0..6)) {
+        starts.retain(|start| *start < count);
+        starts.sort_unstable();
+        starts.dedup();
+        let whole = stamped(&run(&vec![5; count as usize]), Codec::None);
+        let pieces = split(&whole, &starts, None).unwrap();
+        prop_assert_eq!(pieces.len(), starts.len() + 1);
+        let mut at = 0;
+        for (piece, end) in pieces.into_iter().zip(starts.into_iter().chain([count])) {
+            prop_assert_eq!(at + piece.count(), end);
+            prop_assert_eq!(values(&piece.stamp(STAMP)), &values(&whole)[at as usize..end as usize]);
+            at = end;
+        }
+    }
+
+    #[test]
+    fn another_time_changes_the_records_that_are_named_and_marks_them(
+        count in 1u32..10, mut places in prop::collection::vec(0u32..10, 0..4), twice in any::<bool>()
+    ) {
+        places.retain(|place| *place < count);
+        places.sort_unstable();
+        places.dedup();
+        let whole = stamped(&run(&vec![3; count as usize]), Codec::Zstd);
+        let mut again = with_time(&whole, &places, 77, None).unwrap().stamp(STAMP);
+        if twice {
+            again = with_time(&again, &places, 88, None).unwrap().stamp(STAMP);
+        }
+        prop_assert_eq!(values(&again), values(&whole));
+        for (place, record) in (0u32..).zip(records(&again, 1 << 20).unwrap()) {
+            let record = record.unwrap();
+            if places.is_empty() || places.contains(&place) {
+                prop_assert_eq!(record.timestamp, if twice { 88 } else { 77 });
+                let mark = (ORIGINAL_TIMESTAMP_HEADER.into(), Some(b"1"[..].into()));
+                prop_assert_eq!(record.headers, [mark]);
+            } else {
+                prop_assert_eq!((record.timestamp, record.headers.len()), (1, 0));
+            }
+        }
     }
 }
 

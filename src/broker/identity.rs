@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::OnceCell;
 use tokio::time::{sleep, timeout};
 
-use super::flight::ProducerIds;
+use super::lanes::ProducerIds;
 use crate::backoff::Backoff;
 use crate::cluster::dial::BrokerConnection;
 use crate::wire::WireError;
@@ -65,7 +65,8 @@ impl Identity {
     }
 }
 
-async fn ask(
+/// One producer id.
+pub(super) async fn ask(
     connection: &mut BrokerConnection,
     within: Duration,
     backoff: Backoff,

@@ -10,6 +10,9 @@
 mod carry_out;
 pub mod flight;
 pub mod identity;
+mod inquiry;
+pub mod lanes;
+mod scan;
 pub mod schedule;
 mod settle;
 pub mod slot;
@@ -19,6 +22,8 @@ pub mod verdict;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::backoff::Backoff;
 use crate::cluster::Cluster;
@@ -31,6 +36,8 @@ use crate::queue::window::ConnectionId;
 use crate::record::TimestampMs;
 
 pub use supervisor::supervise;
+
+use flight::Terms;
 
 /// What all broker tasks share.
 #[derive(Debug)]
@@ -52,6 +59,7 @@ pub struct Context {
     identity: identity::Identity,
     connections: AtomicU64,
     draining: AtomicBool,
+    said: carry_out::Said,
 }
 
 impl Context {
@@ -76,6 +84,7 @@ impl Context {
             identity: identity::Identity::default(),
             connections: AtomicU64::new(0),
             draining: AtomicBool::new(false),
+            said: carry_out::Said::default(),
         })
     }
 
@@ -104,8 +113,24 @@ impl Context {
         self.config.kafka.producer_id_expiration / 2
     }
 
-    /// Batches with nothing newer than this are old; `None` on a topic whose records brokers stamp.
-    fn old_before(&self, topic: &TopicInfo) -> Option<TimestampMs> {
-        (!topic.has_log_append_time()).then(|| (self.clock)() - self.forgotten_after().as_millis() as i64)
+    /// Batches with nothing newer than this are old, by our clock and by the broker's, which is `clock_ahead` ms ahead;
+    /// `None` on a topic whose records brokers stamp.
+    fn old_before(&self, topic: &TopicInfo, clock_ahead: i64) -> Option<TimestampMs> {
+        let age = self.forgotten_after().as_millis() as i64;
+        (!topic.has_log_append_time()).then(|| (self.clock)().saturating_add(clock_ahead) - age)
+    }
+
+    /// What holds now while an answer for a partition of `topic` is acted on.
+    fn terms<'a>(&self, topic: &TopicInfo, now: Instant, clock_ahead: i64, random: &'a mut fastrand::Rng) -> Terms<'a> {
+        Terms {
+            now,
+            wall: (self.clock)(),
+            backoff: self.retry_backoff(),
+            random,
+            old_before: self.old_before(topic, clock_ahead),
+            compression_level: topic.rules.compression_level,
+            on_unproven: topic.rules.on_unproven,
+            on_invalid_timestamp: topic.rules.on_invalid_timestamp,
+        }
     }
 }

@@ -135,7 +135,7 @@ impl Schedule {
                     self.lingering.add(since + timer(rules.linger), partition);
                 }
             }
-            Next::New | Next::Resend(_) => {
+            Next::New | Next::Resend(_) | Next::Follow | Next::Inquire => {
                 window.listing = Listing::Queued;
                 self.queued.push_back(partition.clone());
             }

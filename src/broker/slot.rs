@@ -3,7 +3,9 @@
 //! It owns nothing that matters: batches in flight stay in their partition's window, so the task may end at any await point. What
 //! it had sent is then in doubt, and whoever serves the partition next sends it again.
 
-use std::collections::{HashMap, VecDeque};
+mod answers;
+
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,21 +14,21 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::Context;
-use super::flight::{Answered, Effect, Next, Pace, ProducerIds};
+use super::flight::{Effect, Next};
 use super::identity::IdentityError;
+use super::inquiry::{Found, Inquiries, Inquiry};
+use super::lanes::ProducerIds;
 use super::schedule::Schedule;
 use crate::backoff::Backoff;
 use crate::batch::{CutRules, Cutter};
 use crate::cluster::dial::{BrokerConnection, DialError};
-use crate::cluster::snapshot::Hint;
 use crate::config::HostPort;
 use crate::queue::drainer::Drainer;
 use crate::queue::partition::Partition;
 use crate::queue::window::{Attempt, ConnectionId, Listing, Window};
 use crate::wire::WireError;
 use crate::wire::api::ApiKey;
-use crate::wire::api::produce::{self, PartitionAnswer, PartitionRecords, TopicRef};
-use crate::wire::codes;
+use crate::wire::api::produce::{self, PartitionRecords};
 use crate::wire::connection::ConnectionError;
 
 /// One broker connection's worth of work.
@@ -38,6 +40,9 @@ pub struct Slot {
     cutter: Cutter,
     random: fastrand::Rng,
     effects: Vec<Effect>,
+    inquiries: Inquiries,
+    /// How far the broker's clock is known to be ahead of ours, in ms.
+    clock_ahead: i64,
 }
 
 /// A request that waits for its answer.
@@ -83,7 +88,17 @@ impl Slot {
     pub fn new(context: Arc<Context>, drainer: Arc<Drainer>, address: HostPort, random: fastrand::Rng) -> Self {
         context.budget.register(&drainer);
         let schedule = Schedule::new(drainer.clone());
-        Slot { context, drainer, address, schedule, cutter: Cutter::default(), random, effects: Vec::new() }
+        Slot {
+            context,
+            drainer,
+            address,
+            schedule,
+            cutter: Cutter::default(),
+            random,
+            effects: Vec::new(),
+            inquiries: Inquiries::default(),
+            clock_ahead: 0,
+        }
     }
 
     /// Runs until `stop`. May be dropped at any await point: nothing is lost by it.
@@ -192,6 +207,7 @@ impl Slot {
                     },
                     Err(cause) => break cause.into(),
                 },
+                found = self.inquiries.next(&self.context, &self.address) => self.found(found),
                 () = self.drainer.woken() => {}
                 () = until(timer) => if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                     break Ended::Timeout(self.context.config.kafka.request_timeout);
@@ -240,9 +256,11 @@ impl Slot {
             }
             // Asked once: a hand-over that is called off in between must not leave it unlooked at.
             let is_leaving = partition.is_leaving();
-            let place = if is_leaving { None } else { self.next_batch(&partition, &mut window, link, now) };
+            let attempt = if is_leaving { None } else { self.next_batch(&partition, &mut window, link, now) };
             self.context.carry_out(&partition, &mut self.effects);
-            let Some((place, batch)) = place.and_then(|place| Some((place, window.batches.get(place)?))) else {
+            let Some((attempt, batch)) =
+                attempt.and_then(|attempt| Some((attempt, window.bytes_of(&attempt)?.clone())))
+            else {
                 window.listing = Listing::None;
                 // Nothing there yet: the push that is under way announces it.
                 let is_empty = window.built.is_none() && window.next(now) == Next::New;
@@ -252,21 +270,20 @@ impl Slot {
                 }
                 continue;
             };
-            if bytes > 0 && bytes + batch.bytes.len() > most_bytes {
+            if bytes > 0 && bytes + batch.len() > most_bytes {
                 drop(window);
                 self.schedule.put_back(partition);
                 break;
             }
-            bytes += batch.bytes.len();
+            bytes += batch.len();
             let topic = partition.topic();
             records.push(PartitionRecords {
                 topic: topic.name.clone(),
                 topic_id: topic.id(),
                 partition: partition.id(),
-                records: batch.bytes.clone(),
+                records: batch,
             });
-            let attempt = batch.attempt();
-            window.sent(place);
+            window.sent(attempt);
             window.listing = Listing::None;
             drop(window);
             parts.push((partition, attempt));
@@ -287,94 +304,65 @@ impl Slot {
         Ok(())
     }
 
-    /// The place in the window of the batch that goes next, made now if it is a new one.
-    fn next_batch(&mut self, partition: &Partition, window: &mut Window, link: &Link, now: Instant) -> Option<usize> {
+    /// The batch that goes next, made now if it is a new one.
+    fn next_batch(
+        &mut self,
+        partition: &Arc<Partition>,
+        window: &mut Window,
+        link: &Link,
+        now: Instant,
+    ) -> Option<Attempt> {
         let forgotten_after = self.context.forgotten_after();
         window.adopt(link.id, partition.topic().id(), now, forgotten_after, &mut self.effects);
+        window.age(self.context.old_before(partition.topic(), self.clock_ahead), &mut self.effects);
         match window.next(now) {
-            Next::Resend(place) => Some(place),
+            Next::Resend(attempt) => Some(attempt),
             Next::NotBefore(_) | Next::Nothing => None,
             Next::New => {
-                if window.built.is_none() {
-                    let rules = CutRules {
-                        max_bytes: self.context.config.kafka.max_request_size,
-                        old_before: self.context.old_before(partition.topic()),
-                    };
-                    partition.lower_signal();
-                    self.cutter.cut(partition, window, rules, &self.context.budget);
+                self.cut(partition, window);
+                if window.may_send_built() { window.seal_built(link.ids) } else { None }
+            }
+            Next::Follow => {
+                self.cut(partition, window);
+                window.seal_follower(link.ids).or_else(|| {
+                    let mut terms = self.context.terms(partition.topic(), now, self.clock_ahead, &mut self.random);
+                    window.nothing_follows(&mut terms, &mut self.effects);
+                    None
+                })
+            }
+            Next::Inquire => {
+                if let Some((number, question)) = window.inquire() {
+                    let inquiry = Inquiry { partition: partition.clone(), number, question };
+                    self.inquiries.ask(&self.context, &self.address, inquiry);
                 }
-                if window.may_send_built() { window.seal_built(link.ids, now) } else { None }
+                None
             }
         }
     }
 
-    /// An answer to the oldest request.
-    fn receive(&mut self, link: &mut Link, body: bytes::Bytes) -> Result<(), Ended> {
-        let Some(request) = link.pending.pop_front() else { return Err(Ended::Unasked) };
-        let answer = match produce::decode(link.version, body) {
-            Ok(answer) => answer,
-            Err(cause) => {
-                // Put back, so that what it asked for is in doubt when the connection is closed.
-                link.pending.push_front(request);
-                return Err(cause.into());
-            }
+    /// Makes a batch of what waits, if none is made already.
+    fn cut(&mut self, partition: &Partition, window: &mut Window) {
+        if window.built.is_some() {
+            return;
+        }
+        let topic = partition.topic();
+        let rules = CutRules {
+            max_bytes: self.context.config.kafka.max_request_size.min(topic.largest_batch()),
+            old_before: self.context.old_before(topic, self.clock_ahead),
         };
+        partition.lower_signal();
+        self.cutter.cut(partition, window, rules, &self.context.budget);
+    }
+
+    /// An inquiry has come to its end.
+    fn found(&mut self, found: Found) {
+        let Found { partition, number, finding } = found;
         let now = Instant::now();
-        if !answer.throttle.is_zero() {
-            link.throttled_until = Some(now + answer.throttle);
-        }
-        let mut by_partition: HashMap<(TopicRef, i32), PartitionAnswer> =
-            answer.partitions.into_iter().map(|part| ((part.topic.clone(), part.partition), part)).collect();
-        for (partition, attempt) in request.parts {
-            let topic = partition.topic();
-            let by_name = (TopicRef::Name(topic.name.clone()), partition.id());
-            let part = by_partition
-                .remove(&by_name)
-                .or_else(|| by_partition.remove(&(TopicRef::Id(topic.id()), partition.id())));
-            let answered = match part {
-                Some(part) => {
-                    self.learn(&partition, &part, &answer.endpoints);
-                    answered(attempt, part)
-                }
-                // Not spoken of: nobody knows.
-                None => {
-                    let message = Some("the broker's answer leaves this partition out".to_owned());
-                    Answered { attempt, code: codes::UNKNOWN_SERVER_ERROR, base_offset: -1, message }
-                }
-            };
-            let backoff = self.context.retry_backoff();
-            let mut pace = Pace { now, backoff, random: &mut self.random };
-            partition.window().answered(answered, &mut pace, &mut self.effects);
-            self.context.carry_out(&partition, &mut self.effects);
-            self.schedule.consider(&partition, now, self.context.is_hurried());
-        }
-        Ok(())
+        let mut terms = self.context.terms(partition.topic(), now, self.clock_ahead, &mut self.random);
+        partition.window().found(number, finding, &mut terms, &mut self.effects);
+        self.context.carry_out(&partition, &mut self.effects);
+        self.schedule.consider(&partition, now, self.context.is_hurried());
     }
-
-    /// What an answer says beside the batch's fate.
-    fn learn(&self, partition: &Partition, part: &PartitionAnswer, endpoints: &[crate::wire::api::metadata::Broker]) {
-        if part.error_code == codes::NONE {
-            return partition.topic().set_log_append_time(part.log_append_time >= 0);
-        }
-        debug!(
-            topic = %partition.topic().name, partition = partition.id(), code = part.error_code,
-            name = codes::name(part.error_code), message = part.error_message.as_deref(), "produce refused"
-        );
-        if let Some(leader) = part.current_leader {
-            self.context.cluster.hint(Hint {
-                topic: partition.topic().name.clone(),
-                partition: partition.id(),
-                leader,
-                endpoints: endpoints.to_vec(),
-            });
-        }
-    }
-}
-
-fn answered(attempt: Attempt, part: PartitionAnswer) -> Answered {
-    let of_records = || part.record_errors.iter().find_map(|(_, words)| words.clone());
-    let message = part.error_message.clone().or_else(of_records);
-    Answered { attempt, code: part.error_code, base_offset: part.base_offset, message }
 }
 
 /// Never, if there is no moment.

@@ -21,10 +21,16 @@ pub enum Action {
     OutOfSequence,
     /// A later epoch of its producer id is there.
     Fenced,
-    /// Too large together, or one of its records is refused: cut it in two.
+    /// Too large together, or one of its records is refused: cut it in its lane.
     Split,
-    /// This record will never be taken.
-    DeadLetter,
+    /// It is not there and will not come, and is not to be cut in its lane.
+    GiveUp,
+    /// The same, but an earlier attempt may be there, or still come: find that out first.
+    Settle,
+    /// Its records' time is out of range: what the topic's rule says.
+    Restamp,
+    /// The broker does not know the codec: send it uncompressed.
+    Recompress,
     /// Nothing here can change it: wait for somebody to mend it, and say so.
     Park,
 }
@@ -51,7 +57,7 @@ pub fn refuses(code: i16) -> bool {
 }
 
 /// Whether a refusal speaks of the records in the batch. Others speak of the topic, of us or of the cluster.
-pub fn refuses_records(code: i16) -> bool {
+pub fn speaks_of_records(code: i16) -> bool {
     matches!(
         code,
         MESSAGE_TOO_LARGE
@@ -63,8 +69,9 @@ pub fn refuses_records(code: i16) -> bool {
     )
 }
 
-/// The one right action for an answer, given whether any attempt of the batch is in doubt and how many records it has.
-pub fn verdict(code: i16, in_doubt: bool, records: u32) -> Action {
+/// The one right action for an answer, given whether the batch is in doubt, in any version, and whether it can be cut in its lane:
+/// it has several records, and no old one among them.
+pub fn verdict(code: i16, in_doubt: bool, can_be_split: bool) -> Action {
     match code {
         NONE | DUPLICATE_SEQUENCE_NUMBER => Action::Delivered,
 
@@ -86,18 +93,19 @@ pub fn verdict(code: i16, in_doubt: bool, records: u32) -> Action {
         OUT_OF_ORDER_SEQUENCE_NUMBER | UNKNOWN_PRODUCER_ID => Action::OutOfSequence,
         INVALID_PRODUCER_EPOCH | PRODUCER_FENCED => Action::Fenced,
 
-        MESSAGE_TOO_LARGE | RECORD_LIST_TOO_LARGE | INVALID_RECORD => match (in_doubt, records) {
-            // It may have been appended under a limit that was lowered since, so neither piece nor dead letter is certain.
-            (true, _) => Action::Park,
-            (false, 0 | 1) => Action::DeadLetter,
-            (false, _) => Action::Split,
+        MESSAGE_TOO_LARGE | RECORD_LIST_TOO_LARGE | INVALID_RECORD => match (can_be_split, in_doubt) {
+            (true, _) => Action::Split,
+            (false, false) => Action::GiveUp,
+            // It may have been appended under a limit that was lowered since.
+            (false, true) => Action::Settle,
         },
+        INVALID_TIMESTAMP => Action::Restamp,
+        UNSUPPORTED_COMPRESSION_TYPE => Action::Recompress,
 
         INVALID_TOPIC_EXCEPTION
         | INVALID_REQUIRED_ACKS
         | TOPIC_AUTHORIZATION_FAILED
         | CLUSTER_AUTHORIZATION_FAILED
-        | INVALID_TIMESTAMP
         | UNSUPPORTED_SASL_MECHANISM
         | ILLEGAL_SASL_STATE
         | SASL_AUTHENTICATION_FAILED
@@ -108,8 +116,7 @@ pub fn verdict(code: i16, in_doubt: bool, records: u32) -> Action {
         | INVALID_REQUEST
         | UNSUPPORTED_FOR_MESSAGE_FORMAT
         | POLICY_VIOLATION
-        | TRANSACTIONAL_ID_AUTHORIZATION_FAILED
-        | UNSUPPORTED_COMPRESSION_TYPE => Action::Park,
+        | TRANSACTIONAL_ID_AUTHORIZATION_FAILED => Action::Park,
 
         _ => Action::Retry,
     }
@@ -126,39 +133,41 @@ mod tests {
     }
 
     #[test]
-    fn what_speaks_of_the_records_is_a_refusal_that_is_not_retried() {
-        let of_records: Vec<i16> = (-1..200).filter(|code| refuses_records(*code)).collect();
+    fn what_speaks_of_the_records_is_a_refusal_that_is_not_simply_retried() {
+        let of_records: Vec<i16> = (-1..200).filter(|code| speaks_of_records(*code)).collect();
         assert_eq!(of_records, [10, 18, 32, 43, 76, 87]);
-        assert!(of_records.iter().all(|code| refuses(*code) && verdict(*code, true, 1) == Action::Park));
+        let retried = |code| matches!(verdict(code, true, false), Action::Retry | Action::RetryElsewhere);
+        assert!(of_records.iter().all(|code| refuses(*code) && !retried(*code)));
     }
 
     #[test]
     fn a_code_that_does_not_exist_yet_is_retried_and_in_doubt() {
         for code in [-1, 1000, i16::MIN, i16::MAX] {
-            assert_eq!(verdict(code, false, 3), Action::Retry);
+            assert_eq!(verdict(code, false, true), Action::Retry);
             assert!(!refuses(code));
         }
     }
 
     #[test]
     fn every_code_has_its_action() {
-        let by = |action| (-1..140).filter(move |code| verdict(*code, false, 2) == action).collect::<Vec<i16>>();
+        let by = |action| (-1..140).filter(move |code| verdict(*code, false, true) == action).collect::<Vec<i16>>();
         assert_eq!(by(Action::Delivered), [0, 46]);
         assert_eq!(by(Action::RetryElsewhere), [3, 5, 6, 8, 9, 13, 56, 72, 74, 75, 100, 103, 129]);
         assert_eq!(by(Action::OutOfSequence), [45, 59]);
         assert_eq!(by(Action::Fenced), [47, 90]);
         assert_eq!(by(Action::Split), [10, 18, 87]);
-        assert!(by(Action::DeadLetter).is_empty());
-        assert_eq!(by(Action::Park), [17, 21, 29, 31, 32, 33, 34, 35, 38, 40, 42, 43, 44, 53, 58, 73, 76]);
+        assert_eq!(by(Action::Restamp), [32]);
+        assert_eq!(by(Action::Recompress), [76]);
+        assert_eq!(by(Action::Park), [17, 21, 29, 31, 33, 34, 35, 38, 40, 42, 43, 44, 53, 58, 73]);
     }
 
     #[test]
-    fn what_is_refused_for_its_size_depends_on_doubt_and_number() {
+    fn what_is_refused_for_its_records_depends_on_doubt_and_on_whether_it_can_be_cut() {
         for code in [MESSAGE_TOO_LARGE, RECORD_LIST_TOO_LARGE, INVALID_RECORD] {
-            assert_eq!(verdict(code, false, 2), Action::Split);
-            assert_eq!(verdict(code, false, 1), Action::DeadLetter);
-            assert_eq!(verdict(code, true, 2), Action::Park);
-            assert_eq!(verdict(code, true, 1), Action::Park);
+            assert_eq!(verdict(code, false, true), Action::Split);
+            assert_eq!(verdict(code, true, true), Action::Split);
+            assert_eq!(verdict(code, false, false), Action::GiveUp);
+            assert_eq!(verdict(code, true, false), Action::Settle);
         }
     }
 }

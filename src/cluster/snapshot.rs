@@ -65,6 +65,13 @@ impl Snapshot {
         self.topics.get(topic)?.leaders.get(index)?.broker
     }
 
+    /// In which epoch a partition's leader is, where brokers say so.
+    pub fn leader_epoch(&self, topic: &str, partition: i32) -> Option<i32> {
+        let index = usize::try_from(partition).ok()?;
+        let leader = self.topics.get(topic)?.leaders.get(index)?;
+        (leader.epoch >= 0).then_some(leader.epoch)
+    }
+
     /// This snapshot after an answer to a metadata request.
     #[must_use]
     pub fn after(&self, answer: &Metadata, now: Instant) -> Snapshot {

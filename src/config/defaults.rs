@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{
-    Admin, CompressionType, Config, Daemon, FullPolicy, GrowthPolicy, HostPort, Kafka, Limits, Listener, ListenerKind,
-    Memory, SocketFile, StreamLimits, TopicRules, Topics,
+    Admin, CompressionType, Config, Daemon, FullPolicy, GrowthPolicy, HostPort, InvalidTimestampPolicy, Kafka, Limits,
+    Listener, ListenerKind, Memory, SocketFile, StreamLimits, TopicRules, Topics, UnprovenPolicy,
 };
 
 const KIB: usize = 1024;
@@ -111,6 +111,8 @@ impl Default for TopicRules {
             max_block: Duration::from_secs(60),
             full: FullPolicy::Block,
             on_partition_growth: GrowthPolicy::DrainFirst,
+            on_unproven: UnprovenPolicy::Redeliver,
+            on_invalid_timestamp: InvalidTimestampPolicy::Restamp,
         }
     }
 }

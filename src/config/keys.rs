@@ -9,8 +9,8 @@ use std::time::Duration;
 use super::address::{GroupName, Mode, Servers, SocketPath, SystemdSocket};
 use super::value::{Choice, Count, Flag, Kind, Level, Name, Size, Time};
 use super::{
-    Admin, CompressionType, Config, Daemon, FullPolicy, GrowthPolicy, Kafka, Limits, Listener, ListenerKind, Memory,
-    SocketFile, StreamLimits, TopicRules, Topics,
+    Admin, CompressionType, Config, Daemon, FullPolicy, GrowthPolicy, InvalidTimestampPolicy, Kafka, Limits, Listener,
+    ListenerKind, Memory, SocketFile, StreamLimits, TopicRules, Topics, UnprovenPolicy,
 };
 
 /// Walks over the file's sections.
@@ -165,6 +165,18 @@ const FULL: Choice<FullPolicy> = Choice {
 const ON_PARTITION_GROWTH: Choice<GrowthPolicy> =
     Choice { words: &[("drain_first", GrowthPolicy::DrainFirst), ("at_once", GrowthPolicy::AtOnce)], later: &[] };
 
+const ON_UNPROVEN: Choice<UnprovenPolicy> =
+    Choice { words: &[("redeliver", UnprovenPolicy::Redeliver), ("hold", UnprovenPolicy::Hold)], later: &[] };
+
+const ON_INVALID_TIMESTAMP: Choice<InvalidTimestampPolicy> = Choice {
+    words: &[
+        ("restamp", InvalidTimestampPolicy::Restamp),
+        ("hold", InvalidTimestampPolicy::Hold),
+        ("dead_letter", InvalidTimestampPolicy::DeadLetter),
+    ],
+    later: &[],
+};
+
 impl Section for TopicRules {
     fn visit(&mut self, keys: &mut impl Keys) {
         keys.key("linger", ms(0..=MINUTE_MS), &mut self.linger);
@@ -175,6 +187,8 @@ impl Section for TopicRules {
         keys.key("max_block", ms(0..=DAY_MS), &mut self.max_block);
         keys.key("full", FULL, &mut self.full);
         keys.key("on_partition_growth", ON_PARTITION_GROWTH, &mut self.on_partition_growth);
+        keys.key("on_unproven", ON_UNPROVEN, &mut self.on_unproven);
+        keys.key("on_invalid_timestamp", ON_INVALID_TIMESTAMP, &mut self.on_invalid_timestamp);
     }
 }
 

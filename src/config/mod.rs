@@ -196,6 +196,10 @@ pub struct TopicRules {
     pub full: FullPolicy,
     /// What happens when the topic gets more partitions.
     pub on_partition_growth: GrowthPolicy,
+    /// What happens to records that were sent when nothing can prove whether they are there.
+    pub on_unproven: UnprovenPolicy,
+    /// What happens to records whose timestamp Kafka refuses.
+    pub on_invalid_timestamp: InvalidTimestampPolicy,
 }
 
 /// Kafka's `compression.type`.
@@ -229,6 +233,26 @@ pub enum GrowthPolicy {
     DrainFirst,
     /// They go on at once.
     AtOnce,
+}
+
+/// What happens to records that were sent when nothing can prove whether they are there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum UnprovenPolicy {
+    /// They are sent again, and counted as possible duplicates.
+    Redeliver,
+    /// Their partition waits until it can be proven.
+    Hold,
+}
+
+/// What happens to records whose timestamp Kafka refuses (`message.timestamp.before.max.ms`, `.after.max.ms`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum InvalidTimestampPolicy {
+    /// They get the time of the host's clock; their own stands in a header.
+    Restamp,
+    /// Their partition waits until Kafka takes them.
+    Hold,
+    /// They are given up.
+    DeadLetter,
 }
 
 /// `[limits]`.

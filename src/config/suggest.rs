@@ -14,7 +14,6 @@ const LATER: &[&str] = &[
     "store",
     "spill_after",
     "delivery_timeout",
-    "on_invalid_timestamp",
     "security_protocol",
     "sasl_mechanism",
     "sasl_jaas_config",

@@ -17,7 +17,7 @@ use super::partition::{NO_LEADER, Partition};
 use crate::wire::api::metadata::Broker;
 use crate::wire::api::produce::TopicRef;
 use crate::wire::api::{ApiKey, api_versions, describe_configs, describe_producers, fetch, find_coordinator};
-use crate::wire::api::{init_producer_id, list_offsets, metadata, produce};
+use crate::wire::api::{init_producer_id, list_offsets, metadata, offset_for_leader_epoch, produce};
 use crate::wire::codes;
 
 /// How many producer ids a broker fetches at once (`ProducerIdsBlock.PRODUCER_ID_BLOCK_SIZE`).
@@ -66,6 +66,8 @@ pub(super) struct Topic {
     pub limits: Limits,
     /// Timestamps are the broker's own.
     pub log_append_time: bool,
+    /// Clients have no right to READ it.
+    pub unreadable: bool,
 }
 
 /// See the module.
@@ -146,7 +148,7 @@ impl Cluster {
         };
         // Any id but nil will do; a topic that is created again must have another.
         let id = Uuid::from_u64_pair(0xf0be_ba70_0000_4000, 0x8000_0000_0000_0000 | self.topics_made);
-        let topic = Topic { id, partitions: vec![], limits, log_append_time: false };
+        let topic = Topic { id, partitions: vec![], limits, log_append_time: false, unreadable: false };
         self.topics.insert(name.to_owned(), topic);
         self.names.insert(id, name.to_owned());
         let extended = self.set_partitions(name, partitions);
@@ -221,6 +223,14 @@ impl Cluster {
         }
     }
 
+    /// [`Cluster::led`], if the topic may be read.
+    pub(super) fn read(&mut self, broker: i32, topic: &str, partition: i32, epoch: i32) -> Result<&mut Partition, i16> {
+        if self.topics.get(topic).is_some_and(|topic| topic.unreadable) {
+            return Err(codes::TOPIC_AUTHORIZATION_FAILED);
+        }
+        self.led(broker, topic, partition, epoch)
+    }
+
     /// A broker stops: others lead what it led, if there are any.
     pub(super) fn stop(&mut self, broker: i32) {
         let Some(node) = self.nodes.get_mut(&broker) else { return };
@@ -286,6 +296,7 @@ pub(super) fn served(api: ApiKey) -> RangeInclusive<i16> {
         ApiKey::InitProducerId => init_producer_id::VERSIONS,
         ApiKey::DescribeConfigs => describe_configs::VERSIONS,
         ApiKey::DescribeProducers => describe_producers::VERSIONS,
+        ApiKey::OffsetForLeaderEpoch => offset_for_leader_epoch::VERSIONS,
     }
 }
 

@@ -68,6 +68,11 @@ impl DevCluster {
         self.of_topic(topic, |topic| topic.log_append_time = on)
     }
 
+    /// Whether clients may READ a topic: Fetch and DescribeProducers are answered by 29 where they may not.
+    pub fn set_readable(&self, topic: &str, readable: bool) -> Result<(), DevBrokerError> {
+        self.of_topic(topic, |topic| topic.unreadable = !readable)
+    }
+
     /// Whether too few replicas of a partition are in sync: acks=all is then answered by 19, before anything is appended.
     pub fn set_min_insync_lost(&self, topic: &str, partition: i32, lost: bool) -> Result<(), DevBrokerError> {
         self.of_partition(topic, partition, |partition| partition.min_insync_lost = lost)

@@ -107,6 +107,8 @@ pub(super) struct Partition {
     end: i64,
     producers: Producers,
     horizons: BTreeMap<i32, Horizon>,
+    /// Each leader's epoch and the log's end when it began.
+    epochs: Vec<(i32, i64)>,
 }
 
 impl Partition {
@@ -120,6 +122,7 @@ impl Partition {
             end: 0,
             producers: Producers::default(),
             horizons: BTreeMap::new(),
+            epochs: vec![],
         }
     }
 
@@ -203,6 +206,20 @@ impl Partition {
     pub(super) fn lead(&mut self, leader: i32) {
         self.leader = leader;
         self.leader_epoch += 1;
+        self.epochs.push((self.leader_epoch, self.end));
+    }
+
+    /// An epoch, or the largest below it that the log has, and the offset behind its last record; -1 where there is none.
+    pub(super) fn epoch_end(&self, epoch: i32) -> (i32, i64) {
+        if epoch > self.leader_epoch {
+            return (-1, -1);
+        }
+        let has_records = |(at, (_, start)): &(usize, &(i32, i64))| {
+            let end = self.epochs.get(at + 1).map_or(self.end, |(_, next)| *next);
+            *start < end || at + 1 == self.epochs.len()
+        };
+        let found = self.epochs.iter().enumerate().filter(has_records).rfind(|(_, (known, _))| *known <= epoch);
+        found.map_or((-1, -1), |(at, (known, _))| (*known, self.epochs.get(at + 1).map_or(self.end, |(_, next)| *next)))
     }
 
     /// `broker` stops: when it is back, it has a snapshot of what was there until now.

@@ -114,6 +114,9 @@ async fn handle(
         ApiKey::DescribeProducers => {
             shared.with(|cluster| answer::describe_producers::answer(cluster, broker, request))
         }
+        ApiKey::OffsetForLeaderEpoch => {
+            shared.with(|cluster| answer::offset_for_leader_epoch::answer(cluster, broker, request))
+        }
     };
     Ok(Outcome::Answer(answer?))
 }

@@ -17,9 +17,9 @@ use tracing::{error, warn};
 use super::bind::DatagramSocket;
 use super::charge::Charge;
 use super::frame::{self, Limits, Request};
-use super::sampler::Sampler;
 use super::{Context, READ_BYTES, put_dory};
 use crate::route::Outlet;
+use crate::sampler::Sampler;
 
 /// Datagrams taken before what they hold is flushed, and others get their turn.
 const DATAGRAMS_AT_ONCE: usize = 64;

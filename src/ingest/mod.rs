@@ -23,7 +23,6 @@ pub mod frame;
 mod charge;
 mod counters;
 mod datagram;
-mod sampler;
 mod stream;
 
 #[cfg(test)]

@@ -27,6 +27,9 @@ use crate::record::Run;
 use growth::Growing;
 pub use registry::{TooManyTopics, Topics};
 
+/// Batches are not made smaller than this for being refused as too large: a single record is larger, then.
+const LARGEST_BATCH_MIN_BYTES: usize = 1 << 10;
+
 /// What a topic's partitions need to know of it.
 #[derive(Debug)]
 pub struct TopicInfo {
@@ -36,6 +39,8 @@ pub struct TopicInfo {
     pub rules: TopicRules,
     id: AtomicCell<u128>,
     log_append_time: AtomicBool,
+    largest_batch: AtomicUsize,
+    refuses_codec: AtomicBool,
 }
 
 impl TopicInfo {
@@ -46,6 +51,8 @@ impl TopicInfo {
             rules,
             id: AtomicCell::new(0),
             log_append_time: AtomicBool::new(false),
+            largest_batch: AtomicUsize::new(usize::MAX),
+            refuses_codec: AtomicBool::new(false),
         })
     }
 
@@ -62,6 +69,26 @@ impl TopicInfo {
     /// Whether brokers stamp its records when they append them (`message.timestamp.type=LogAppendTime`).
     pub fn has_log_append_time(&self) -> bool {
         self.log_append_time.load(Ordering::Relaxed)
+    }
+
+    /// Bytes before compression that a batch may have, as far as brokers have said.
+    pub fn largest_batch(&self) -> usize {
+        self.largest_batch.load(Ordering::Relaxed)
+    }
+
+    /// A broker has refused a batch of so many bytes as too large; half of it may do.
+    pub fn refuses_bytes(&self, bytes: usize) {
+        self.largest_batch.fetch_min((bytes / 2).max(LARGEST_BATCH_MIN_BYTES), Ordering::Relaxed);
+    }
+
+    /// Whether a broker has refused the codec of its batches.
+    pub fn has_codec_refused(&self) -> bool {
+        self.refuses_codec.load(Ordering::Relaxed)
+    }
+
+    /// A broker has refused the codec of its batches: they go uncompressed.
+    pub fn refuses_codec(&self) {
+        self.refuses_codec.store(true, Ordering::Relaxed);
     }
 
     /// A broker's answer said whether they do.

@@ -13,7 +13,7 @@ use super::compressibility::Compressibility;
 use super::item::Item;
 use super::receipt::Mark;
 use crate::record::TimestampMs;
-use crate::wire::record_batch::{Lane, SealedBatch, Stamp};
+use crate::wire::record_batch::{Lane, SealedBatch, Stamp, next_sequence};
 
 /// At most so many batches of a partition between the oldest unacknowledged and the newest sent: what a broker remembers
 /// of a producer (`ProducerStateEntry.NUM_BATCHES_TO_RETAIN`).
@@ -45,17 +45,19 @@ pub struct LaneState {
     pub proven: bool,
 }
 
-/// A batch that is made and has never been sent: it has no numbers yet.
+/// A batch that has no numbers: it was never sent, or is to be sent in another lane than before.
 #[derive(Debug)]
 pub struct Built {
     /// The batch.
     pub sealed: SealedBatch,
-    /// Which producer id it will fly under.
+    /// Which producer id it will fly under, as of the last look at the clocks.
     pub side: Side,
     /// Receipts of its records.
     pub marks: Vec<Mark>,
     /// What it is charged in the memory budget.
     pub charged: usize,
+    /// Counted as a possible duplicate already, under numbers that it had before.
+    pub counted: bool,
 }
 
 /// A batch that has been sent: frozen.
@@ -67,7 +69,7 @@ pub struct Batch {
     pub stamp: Stamp,
     /// Records in it.
     pub count: u32,
-    /// Which producer id it flies under.
+    /// Whether it is old. Once it is it stays so, though its lane may be the fresh one.
     pub side: Side,
     /// Its newest record's timestamp.
     pub max_timestamp: TimestampMs,
@@ -77,8 +79,24 @@ pub struct Batch {
     pub charged: usize,
     /// Some attempt has no answer that says what became of it.
     pub in_doubt: bool,
+    /// One of those was on a connection that was lost: it may still be carried out.
+    pub lost: bool,
     /// Counted as a possible duplicate already.
     pub counted: bool,
+    /// Its records have been given another time, since theirs was refused.
+    pub restamped: bool,
+}
+
+/// A batch as it was before it was cut into pieces with the same numbers. It is in doubt: whichever of it and its first piece lands
+/// first makes the other impossible.
+#[derive(Debug)]
+pub struct Version {
+    /// What it is called while it is in flight.
+    pub attempt: Attempt,
+    /// The batch as it went out.
+    pub bytes: Bytes,
+    /// What it is charged in the memory budget.
+    pub charged: usize,
 }
 
 /// What identifies an attempt while it is in flight.
@@ -96,8 +114,52 @@ pub enum Phase {
     /// Send: what was sent before, oldest first, then what is new.
     #[default]
     Go,
-    /// Error 45 on the oldest: something later may be there. Send these alone, one after the other, until one succeeds.
-    Probe(VecDeque<Attempt>),
+    /// Error 45 on the oldest: something later is there. Ask which number was the last.
+    Ask,
+    /// Send these alone, one after the other, until one succeeds.
+    Probe {
+        /// The next one first.
+        list: VecDeque<Attempt>,
+        /// What a success is to show.
+        why: Why,
+    },
+    /// Look for what was sent in Kafka's log.
+    Scan(Why),
+    /// Send a new batch, whose success proves all before it.
+    Follow,
+    /// All epochs of this side's producer id are used up: ask for another id.
+    NewId(Side),
+}
+
+/// What a probe or a scan is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// An old batch in doubt is looked for before it is sent again.
+    Resend,
+    /// Which of them is there?
+    Which {
+        /// Some could not be asked: they were refused for what they are.
+        refused: bool,
+    },
+    /// The oldest is in doubt and refused: is it there?
+    Settle(Refusal),
+    /// Is all before it there?
+    Follows,
+    /// An old one answered 45.
+    Forgotten,
+    /// The lane is fenced.
+    Fenced,
+}
+
+/// A refusal that speaks of the records in a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Kafka's error code.
+    pub code: i16,
+    /// The broker's words.
+    pub message: Option<String>,
+    /// It speaks of every record: none of them will ever be taken.
+    pub of_all: bool,
 }
 
 /// The first answer of a flight that was no success; acted on when all answers are in.
@@ -111,6 +173,8 @@ pub enum Setback {
         code: i16,
         /// The broker's words.
         message: Option<String>,
+        /// Places in the batch of the records that are at fault, if the broker says.
+        records: Vec<u32>,
     },
     /// A success at an offset that was acknowledged before: Kafka's log has shrunk.
     LogShrunk,
@@ -144,13 +208,13 @@ pub enum Listing {
 pub struct Window {
     /// Taken from the intake, not yet in a batch.
     pub front: VecDeque<Box<Item>>,
-    /// Made, never sent: waits until what was sent before is settled.
+    /// The next one without numbers: waits until what was sent before is settled.
     pub built: Option<Box<Built>>,
     /// Sent and not settled, oldest first.
     pub batches: VecDeque<Batch>,
     /// The lane of all batches in the window.
     pub lane: Option<LaneState>,
-    /// The next epoch of the two producer ids, fresh and old; one more than `i16::MAX` when all are used up.
+    /// The next epoch of the partition's two producer ids, fresh and old; one more than `i16::MAX` when all are used up.
     pub next_epoch: [u16; 2],
     /// The flight; absent when there is nothing to remember.
     pub flight: Option<Box<Flight>>,
@@ -177,10 +241,22 @@ pub struct Flight {
     pub setback: Option<Setback>,
     /// See [`Phase`].
     pub phase: Phase,
-    /// Rounds of probes of which none succeeded.
+    /// Earlier cuts of what is in the window now, in the order in which they were sent.
+    pub versions: Vec<Version>,
+    /// To be numbered anew, oldest first, behind `Window::built`; new records come after them.
+    pub renumbered: VecDeque<Box<Built>>,
+    /// Rounds of probes that were all answered by 45.
     pub rounds: u32,
-    /// A probe of these rounds was refused for what it is, so that it could not be asked.
-    pub probe_refused: bool,
+    /// The oldest has been looked for since it was last sent.
+    pub scanned: bool,
+    /// The question that is being asked, by its number.
+    pub inquiry: Option<u32>,
+    /// Questions asked so far.
+    pub inquiries: u32,
+    /// Questions in a row that found no answer.
+    pub inquiries_failed: u32,
+    /// Producer ids of this partition alone, fresh and old: those of the daemon are used up here.
+    pub own_ids: [Option<i64>; 2],
     /// When a batch was last acknowledged, or the flight began.
     pub last_success: Instant,
     /// Setbacks since the last success.
@@ -200,8 +276,14 @@ impl Flight {
             alone: true,
             setback: None,
             phase: Phase::Go,
+            versions: Vec::new(),
+            renumbered: VecDeque::new(),
             rounds: 0,
-            probe_refused: false,
+            scanned: false,
+            inquiry: None,
+            inquiries: 0,
+            inquiries_failed: 0,
+            own_ids: [None; 2],
             last_success: now,
             attempts: 0,
             not_before: None,
@@ -217,10 +299,24 @@ impl Batch {
     }
 }
 
+impl Attempt {
+    /// The number after its last record's.
+    pub fn end(&self) -> i32 {
+        next_sequence(self.stamp.base_sequence, self.count)
+    }
+}
+
+/// Whether the sequence number `a` comes before `b`. Numbers wrap, and those of a window are close together.
+pub fn comes_before(a: i32, b: i32) -> bool {
+    let distance = b.wrapping_sub(a) & i32::MAX;
+    0 < distance && distance < 1 << 30
+}
+
 impl Window {
     /// Records in batches that are not settled.
     pub fn batched_records(&self) -> u64 {
-        let built = self.built.as_ref().map_or(0, |built| u64::from(built.sealed.count()));
+        let renumbered = self.flight.iter().flat_map(|flight| &flight.renumbered);
+        let built: u64 = self.built.iter().chain(renumbered).map(|built| u64::from(built.sealed.count())).sum();
         built + self.batches.iter().map(|batch| u64::from(batch.count)).sum::<u64>()
     }
 

@@ -17,14 +17,16 @@
 //! Deliberately absent: which records make a batch, and which sequence it gets.
 
 mod read;
+mod walk;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 
 use super::WireError;
 use super::codec::{Codec, Compressor};
 use crate::record::{TimestampMs, put_varint, varint_len};
 
 pub use read::{BatchHeader, OwnedRecord, Records, parse_header, records};
+pub use walk::{Seen, walk};
 
 /// Bytes of a batch before its records.
 pub const HEADER_BYTES: usize = 61;
@@ -216,6 +218,18 @@ impl SealedBatch {
         Bytes::from(self.bytes)
     }
 
+    /// A copy of a batch that was stamped, to be stamped anew.
+    pub fn reopen(stamped: &Bytes) -> Self {
+        let mut bytes = stamped.to_vec();
+        // What was stamped has a header.
+        bytes.resize(bytes.len().max(HEADER_BYTES), 0);
+        let mut header = &bytes[27..HEADER_BYTES];
+        let (base_timestamp, max_timestamp) = (header.get_i64(), header.get_i64());
+        header.advance(14);
+        let count = header.get_u32();
+        SealedBatch { bytes, count, base_timestamp, max_timestamp }
+    }
+
     /// Records in it.
     pub fn count(&self) -> u32 {
         self.count
@@ -254,18 +268,6 @@ pub fn from_opaque(
     bytes.resize(HEADER_BYTES, 0);
     bytes.extend_from_slice(records);
     SealedBatch::new(bytes, codec, count, base_timestamp, max_timestamp)
-}
-
-/// A copy of a whole batch with the same records under another stamp.
-///
-/// Errors: fewer bytes than a header.
-pub fn restamp(batch: &[u8], stamp: Stamp) -> Result<Bytes, WireError> {
-    if batch.len() < HEADER_BYTES {
-        return Err(read::malformed(batch.len(), "shorter than its header"));
-    }
-    let mut bytes = BytesMut::from(batch);
-    write_stamp(&mut bytes, stamp);
-    Ok(bytes.freeze())
 }
 
 /// The last sequence number of `count` records that start at `base`: numbers go from `i32::MAX` on to 0.

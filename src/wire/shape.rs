@@ -17,7 +17,8 @@ use super::api::ApiKey;
 
 pub use request::request;
 pub(super) use response::{
-    API_VERSIONS_RESPONSE, DESCRIBE_CONFIGS_RESPONSE, INIT_PRODUCER_ID_RESPONSE, METADATA_RESPONSE, PRODUCE_RESPONSE,
+    API_VERSIONS_RESPONSE, DESCRIBE_CONFIGS_RESPONSE, DESCRIBE_PRODUCERS_RESPONSE, FETCH_RESPONSE,
+    INIT_PRODUCER_ID_RESPONSE, METADATA_RESPONSE, OFFSET_FOR_LEADER_EPOCH_RESPONSE, PRODUCE_RESPONSE,
 };
 
 /// A message may cost so many times its bytes in memory, and [`ROOM_BYTES`]; what brokers send costs five times or less.

@@ -13,7 +13,7 @@ use source::{Source, edges, line_of, words};
 
 /// Modules from the bottom up, as in `ARCHITECTURE.md`: each may import those of earlier lines, never those of its own.
 const LAYERS: &[&[&str]] = &[
-    &["record", "config", "backoff"],
+    &["record", "config", "backoff", "sampler"],
     &["wire"],
     &["queue"],
     &["batch", "cluster"],

@@ -1,7 +1,10 @@
 //! The rules of flight: one by one, and against a model of what brokers do and a network that loses.
 
+mod bench;
 mod brokers;
+mod ladder;
 mod model;
+mod refusals;
 mod rules;
 
 use std::ops::Range;
@@ -10,7 +13,10 @@ use bytes::Bytes;
 
 use super::*;
 use crate::backoff::Backoff;
-use crate::queue::window::Built;
+use crate::batch::BATCH_OVERHEAD_BYTES;
+use crate::broker::lanes::ProducerIds;
+use crate::config::{InvalidTimestampPolicy, UnprovenPolicy};
+use crate::queue::window::{Batch, Built};
 use crate::record::{Record, Run, TimestampMs};
 use crate::wire::codec::Codec;
 use crate::wire::record_batch::{BatchBuilder, records};
@@ -22,21 +28,36 @@ const HALF_EXPIRY: Duration = Duration::from_secs(3600);
 
 /// A batch of records whose values are their numbers.
 fn built(numbers: Range<u32>, side: Side) -> Box<Built> {
-    let mut built = built_of(numbers, 1);
+    let mut built = built_of(numbers, |_| 1);
     built.side = side;
     built
 }
 
-fn built_of(numbers: Range<u32>, timestamp: TimestampMs) -> Box<Built> {
+fn built_of(numbers: Range<u32>, timestamp: impl Fn(u32) -> TimestampMs) -> Box<Built> {
     let mut run = Run::default();
     for number in numbers {
-        let value = number.to_be_bytes();
+        let (value, timestamp) = (number.to_be_bytes(), timestamp(number));
         run.push(&Record { timestamp, stamped_here: false, key: None, value: Some(&value), headers: &[] });
     }
     let mut builder = BatchBuilder::new();
     run.records_from(0).for_each(|record| builder.append(record.timestamp, record.suffix));
     let sealed = builder.finish(Codec::None, None).0;
-    Box::new(Built { charged: 0, sealed, side: Side::Fresh, marks: vec![] })
+    let charged = sealed.len_bytes() + BATCH_OVERHEAD_BYTES;
+    Box::new(Built { charged, sealed, side: Side::Fresh, marks: vec![], counted: false })
+}
+
+/// What holds at `now`: records older than `old_before` are old, the wall clock says 1000.
+fn terms(now: Instant, random: &mut fastrand::Rng, old_before: Option<TimestampMs>) -> Terms<'_> {
+    Terms {
+        now,
+        wall: 1000,
+        backoff: BACKOFF,
+        random,
+        old_before,
+        compression_level: None,
+        on_unproven: UnprovenPolicy::Redeliver,
+        on_invalid_timestamp: InvalidTimestampPolicy::Restamp,
+    }
 }
 
 fn numbers_of(batch: &Bytes) -> Vec<u32> {

@@ -1,6 +1,7 @@
 //! The status as a page. Pure: a status in, a text out.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -61,15 +62,20 @@ pub(in crate::cli) fn size(bytes: u64) -> String {
 
 fn ledger(ledger: &Ledger) -> Vec<(String, u64)> {
     let row = |name: &str, count| (name.to_owned(), count);
-    let mut rows = vec![
-        row("accepted", ledger.accepted),
-        row("delivered", ledger.delivered),
-        row("held", ledger.held),
-        row("dead-lettered", ledger.dead_lettered),
-        row("dropped", ledger.dropped.values().sum()),
-    ];
-    rows.extend(ledger.dropped.iter().map(|(reason, count)| (format!("  {}", reason.replace('_', " ")), *count)));
+    let by = |counts: &BTreeMap<String, u64>, name: fn(&str) -> String| -> Vec<_> {
+        counts.iter().map(|(reason, count)| (format!("  {}", name(reason)), *count)).collect()
+    };
+    let words = |reason: &str| reason.replace('_', " ");
+    let mut rows = vec![row("accepted", ledger.accepted), row("delivered", ledger.delivered), row("held", ledger.held)];
+    rows.push(row("dead-lettered", ledger.dead_lettered));
+    rows.extend(by(&ledger.dead_lettered_by_error, str::to_owned));
+    rows.push(row("dropped", ledger.dropped.values().sum()));
+    rows.extend(by(&ledger.dropped, words));
     rows.push(row("possible duplicates", ledger.possible_duplicates));
+    rows.extend(by(&ledger.possible_duplicates_by_cause, words));
+    if ledger.restamped > 0 {
+        rows.push(row("restamped", ledger.restamped));
+    }
     rows
 }
 
@@ -162,7 +168,7 @@ mod tests {
                 held: 567,
                 dead_lettered: 0,
                 dropped: map(&[("unknown_topic", 3)]),
-                possible_duplicates: 0,
+                ..Ledger::default()
             },
             connections: map(&[("accepted", 1200), ("open", 3)]),
             topics: vec![

@@ -5,7 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::{
-    CompressionType, FullPolicy, Group, GrowthPolicy, HostPort, ListenerKind, SocketFile, StreamLimits,
+    CompressionType, FullPolicy, Group, GrowthPolicy, HostPort, InvalidTimestampPolicy, ListenerKind, SocketFile,
+    StreamLimits, UnprovenPolicy,
 };
 
 /// Name and text of the files in `tests/data/config/KIND`, in the order of their names.
@@ -93,6 +94,8 @@ fn every_key_of_a_file_arrives_in_its_field() {
         max_block: Duration::ZERO,
         full: FullPolicy::Reject,
         on_partition_growth: GrowthPolicy::AtOnce,
+        on_unproven: UnprovenPolicy::Hold,
+        on_invalid_timestamp: InvalidTimestampPolicy::DeadLetter,
     };
     let audit = TopicRules { linger: Duration::ZERO, compression_level: None, ..expected.producer };
     let login = TopicRules { full: FullPolicy::Block, compression_type: CompressionType::None, ..expected.producer };

@@ -16,7 +16,7 @@ pub(in crate::devbroker) fn answer(
     let answers: Vec<_> = asked
         .into_iter()
         .map(|(topic, partition)| {
-            let (error_code, producers) = match cluster.led(broker, &topic, partition, -1) {
+            let (error_code, producers) = match cluster.read(broker, &topic, partition, -1) {
                 Ok(led) => (codes::NONE, led.producers()),
                 Err(code) => (code, vec![]),
             };

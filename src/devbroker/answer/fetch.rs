@@ -72,7 +72,7 @@ fn read(cluster: &mut Cluster, broker: i32, asked: &Request, over: bool) -> Opti
 
 /// Whether the offset can be read here.
 fn place(cluster: &mut Cluster, broker: i32, part: &RequestPartition) -> Result<(), i16> {
-    let partition = cluster.led(broker, &part.topic, part.partition, part.current_leader_epoch)?;
+    let partition = cluster.read(broker, &part.topic, part.partition, part.current_leader_epoch)?;
     if (0..=partition.end()).contains(&part.offset) { Ok(()) } else { Err(codes::OFFSET_OUT_OF_RANGE) }
 }
 

@@ -10,4 +10,5 @@ pub(super) mod find_coordinator;
 pub(super) mod init_producer_id;
 pub(super) mod list_offsets;
 pub(super) mod metadata;
+pub(super) mod offset_for_leader_epoch;
 pub(super) mod produce;

@@ -24,8 +24,8 @@ use tracing::{debug, error, warn};
 use super::Context;
 use super::bind::StreamSocket;
 use super::frame::Limits;
-use super::sampler::Sampler;
 use crate::config::StreamLimits;
+use crate::sampler::Sampler;
 use connection::Connection;
 use serve::Service;
 

@@ -1,21 +1,58 @@
-//! DescribeProducers (key 61), the server's side: what a partition's leader remembers of its producers (KIP-664).
+//! DescribeProducers (key 61): what a partition's leader remembers of its producers (KIP-664).
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use kafka_protocol::messages::describe_producers_request::TopicRequest;
 use kafka_protocol::messages::describe_producers_response::{PartitionResponse, ProducerState, TopicResponse};
 use kafka_protocol::messages::{DescribeProducersRequest, DescribeProducersResponse, ProducerId, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
 use super::ApiKey;
 use crate::record::TimestampMs;
-use crate::wire::frame;
+use crate::wire::frame::{self, Frame};
 use crate::wire::record_batch::Lane;
 use crate::wire::{WireError, shape};
 
 /// Versions that this module decodes and encodes.
 pub const VERSIONS: RangeInclusive<i16> = 0..=0;
+
+/// Asks about one partition.
+pub fn encode(
+    version: i16,
+    correlation_id: i32,
+    client_id: &str,
+    topic: &str,
+    partition: i32,
+) -> Result<Frame, WireError> {
+    let topic = TopicRequest::default()
+        .with_name(TopicName(StrBytes::from_string(topic.to_owned())))
+        .with_partition_indexes(vec![partition]);
+    let request = DescribeProducersRequest::default().with_topics(vec![topic]);
+    frame::encode_request(ApiKey::DescribeProducers, version, correlation_id, client_id, &request)
+}
+
+/// The answers, in the order in which they stand. Epochs are cut to the 16 bits that they have in batches.
+pub fn decode(version: i16, body: Bytes) -> Result<Vec<PartitionAnswer>, WireError> {
+    let response: DescribeProducersResponse = frame::decode(&shape::DESCRIBE_PRODUCERS_RESPONSE, version, body)?;
+    let producer = |state: &ProducerState| Producer {
+        lane: Lane { producer_id: state.producer_id.0, epoch: i16::try_from(state.producer_epoch).unwrap_or(-1) },
+        last_sequence: state.last_sequence,
+        last_timestamp: state.last_timestamp,
+    };
+    let mut answers = Vec::new();
+    for topic in response.topics {
+        let name: Arc<str> = Arc::from(topic.name.as_str());
+        answers.extend(topic.partitions.into_iter().map(|answer| PartitionAnswer {
+            topic: name.clone(),
+            partition: answer.partition_index,
+            error_code: answer.error_code,
+            producers: answer.active_producers.iter().map(producer).collect(),
+        }));
+    }
+    Ok(answers)
+}
 
 /// The partitions asked for, in the order of the request.
 pub fn decode_request(version: i16, body: Bytes) -> Result<Vec<(Arc<str>, i32)>, WireError> {
@@ -85,7 +122,6 @@ fn producer_state(producer: &Producer) -> ProducerState {
 #[cfg(test)]
 mod tests {
     use bytes::Buf;
-    use kafka_protocol::messages::describe_producers_request::TopicRequest;
     use kafka_protocol::protocol::{Decodable, Encodable};
     use proptest::prelude::*;
 
@@ -112,8 +148,26 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_a_request_or_refused(bytes in prop::collection::vec(0..6_u8, 0..50)) {
-            let _ = decode_request(0, bytes.into());
+        fn both_sides_understand_each_other(partition in any::<i32>(), code in any::<i16>(), id in any::<i64>(), epoch in any::<i16>()) {
+            let mut bytes = encode(0, 5, "client", "a", partition).unwrap().to_bytes();
+            bytes.advance(4);
+            let request = decode_request(0, frame::decode_request(bytes).unwrap().body).unwrap();
+            prop_assert_eq!(request, [("a".into(), partition)]);
+
+            let lane = Lane { producer_id: id, epoch };
+            let producers = vec![Producer { lane, last_sequence: 14, last_timestamp: 3 }; 3];
+            let answer = PartitionAnswer { topic: "a".into(), partition, error_code: code, producers };
+            let mut bytes = encode_response(0, 5, std::slice::from_ref(&answer)).unwrap().freeze();
+            bytes.advance(4);
+            let (_, body) = frame::strip_response_header(bytes, ApiKey::DescribeProducers, 0).unwrap();
+            prop_assert_eq!(decode(0, body).unwrap(), [answer]);
+        }
+
+        #[test]
+        fn any_bytes_are_a_message_or_refused(bytes in prop::collection::vec(0..6_u8, 0..50)) {
+            let bytes: Bytes = bytes.into();
+            let _ = decode_request(0, bytes.clone());
+            let _ = decode(0, bytes);
         }
     }
 }

@@ -1,22 +1,77 @@
-//! Fetch (key 1), the server's side: record batches from an offset on (KIP-74 on limits, KIP-320 on leader epochs).
+//! Fetch (key 1): record batches from an offset on (KIP-74 on limits, KIP-320 on leader epochs).
 //!
-//! Sessions (KIP-227) are not offered: every answer says session 0, upon which clients go on with whole requests.
+//! Sessions (KIP-227) are not offered, and not asked for: every answer says session 0, upon which clients go on with whole
+//! requests. The client's side asks for one partition.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
 use kafka_protocol::messages::{FetchRequest, FetchResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
 use super::{ApiKey, duration, milliseconds};
-use crate::wire::frame;
+use crate::wire::frame::{self, Frame};
 use crate::wire::{WireError, shape};
 
 /// Versions that this module decodes and encodes. 10: zstd. 12: flexible. 13 and later name topics by id.
 pub const VERSIONS: RangeInclusive<i16> = 4..=12;
+
+/// The client says from this version on in which epoch it believes the leader to be.
+pub const LEADER_EPOCHS_SINCE: i16 = 9;
+
+/// Asks for batches of one partition, committed ones only, but of open transactions, too.
+pub fn encode(
+    version: i16,
+    correlation_id: i32,
+    client_id: &str,
+    max_wait: Duration,
+    asked: &RequestPartition,
+) -> Result<Frame, WireError> {
+    let most = i32::try_from(asked.max_bytes).unwrap_or(i32::MAX);
+    let mut partition = FetchPartition::default()
+        .with_partition(asked.partition)
+        .with_fetch_offset(asked.offset)
+        .with_partition_max_bytes(most);
+    if version >= LEADER_EPOCHS_SINCE {
+        partition = partition.with_current_leader_epoch(asked.current_leader_epoch);
+    }
+    let topic = FetchTopic::default()
+        .with_topic(TopicName(StrBytes::from_string(asked.topic.to_string())))
+        .with_partitions(vec![partition]);
+    let mut request = FetchRequest::default()
+        .with_replica_id((-1).into())
+        .with_max_wait_ms(milliseconds(max_wait))
+        .with_min_bytes(1)
+        .with_max_bytes(most)
+        .with_topics(vec![topic]);
+    if version >= 7 {
+        // Without a session (KIP-227).
+        request = request.with_session_epoch(-1);
+    }
+    frame::encode_request(ApiKey::Fetch, version, correlation_id, client_id, &request)
+}
+
+/// The answers, in the order in which they stand. An error of the whole request stands in each.
+pub fn decode(version: i16, body: Bytes) -> Result<Vec<PartitionAnswer>, WireError> {
+    let response: FetchResponse = frame::decode(&shape::FETCH_RESPONSE, version, body)?;
+    let mut answers = Vec::new();
+    for topic in response.responses {
+        let name: Arc<str> = Arc::from(topic.topic.as_str());
+        answers.extend(topic.partitions.into_iter().map(|answer| PartitionAnswer {
+            topic: name.clone(),
+            partition: answer.partition_index,
+            error_code: if response.error_code == 0 { answer.error_code } else { response.error_code },
+            high_watermark: answer.high_watermark,
+            log_start_offset: answer.log_start_offset,
+            records: answer.records.unwrap_or_default(),
+        }));
+    }
+    Ok(answers)
+}
 
 /// What a client asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,7 +172,6 @@ fn partition_data(answer: &PartitionAnswer) -> PartitionData {
 #[cfg(test)]
 mod tests {
     use bytes::Buf;
-    use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
     use kafka_protocol::protocol::{Decodable, Encodable};
     use proptest::prelude::*;
 
@@ -186,7 +240,32 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_a_request_or_refused(bytes in prop::collection::vec(0..6_u8, 0..150), version in VERSIONS) {
-            let _ = decode_request(version, bytes.into());
+            let bytes: Bytes = bytes.into();
+            let _ = decode_request(version, bytes.clone());
+            let _ = decode(version, bytes);
+        }
+
+        #[test]
+        fn both_sides_understand_each_other_in_every_version(
+            version in VERSIONS, partition in any::<i32>(), epoch in any::<i32>(), offset in any::<i64>(), code in any::<i16>()
+        ) {
+            let current_leader_epoch = if version >= LEADER_EPOCHS_SINCE { epoch } else { -1 };
+            let asked = RequestPartition { topic: "a".into(), partition, current_leader_epoch, offset, max_bytes: 1 << 20 };
+            let mut bytes = encode(version, 5, "client", Duration::from_millis(7), &asked).unwrap().to_bytes();
+            bytes.advance(4);
+            let request = decode_request(version, frame::decode_request(bytes).unwrap().body).unwrap();
+            prop_assert_eq!((request.max_wait, request.min_bytes, request.max_bytes), (Duration::from_millis(7), 1, 1 << 20));
+            prop_assert_eq!(request.partitions, [asked]);
+
+            let log_start_offset = if version >= 5 { 3 } else { -1 };
+            let records = Bytes::from_static(b"batches");
+            let answer = PartitionAnswer {
+                topic: "a".into(), partition, error_code: code, high_watermark: offset, log_start_offset, records
+            };
+            let mut bytes = encode_response(version, 5, Duration::ZERO, std::slice::from_ref(&answer)).unwrap().freeze();
+            bytes.advance(4);
+            let (_, body) = frame::strip_response_header(bytes, ApiKey::Fetch, version).unwrap();
+            prop_assert_eq!(decode(version, body).unwrap(), [answer]);
         }
     }
 }

@@ -16,6 +16,7 @@ pub mod describe_producers;
 pub mod fetch;
 pub mod find_coordinator;
 pub mod list_offsets;
+pub mod offset_for_leader_epoch;
 
 /// The APIs that forebay or its devbroker speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -33,6 +34,8 @@ pub enum ApiKey {
     FindCoordinator = 10,
     /// What the broker speaks.
     ApiVersions = 18,
+    /// Where a leader's epoch ends in the log.
+    OffsetForLeaderEpoch = 23,
     /// A producer id of one's own.
     InitProducerId = 22,
     /// The settings of topics.
@@ -43,7 +46,7 @@ pub enum ApiKey {
 
 impl ApiKey {
     /// Every one.
-    pub const ALL: [ApiKey; 9] = [
+    pub const ALL: [ApiKey; 10] = [
         ApiKey::Produce,
         ApiKey::Fetch,
         ApiKey::ListOffsets,
@@ -53,6 +56,7 @@ impl ApiKey {
         ApiKey::InitProducerId,
         ApiKey::DescribeConfigs,
         ApiKey::DescribeProducers,
+        ApiKey::OffsetForLeaderEpoch,
     ];
 
     /// The number on the wire.
@@ -77,6 +81,7 @@ impl ApiKey {
             ApiKey::InitProducerId => "InitProducerId",
             ApiKey::DescribeConfigs => "DescribeConfigs",
             ApiKey::DescribeProducers => "DescribeProducers",
+            ApiKey::OffsetForLeaderEpoch => "OffsetForLeaderEpoch",
         }
     }
 }

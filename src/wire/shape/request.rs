@@ -14,6 +14,7 @@ pub fn request(api: ApiKey) -> &'static Shape {
         ApiKey::InitProducerId => &INIT_PRODUCER_ID,
         ApiKey::DescribeConfigs => &DESCRIBE_CONFIGS,
         ApiKey::DescribeProducers => &DESCRIBE_PRODUCERS,
+        ApiKey::OffsetForLeaderEpoch => &OFFSET_FOR_LEADER_EPOCH,
     }
 }
 
@@ -141,4 +142,18 @@ static DESCRIBE_PRODUCERS: Shape = Shape {
     since: 0,
     until: 0,
     fields: &[always(Kind::Array(&Kind::Struct(&[always(Kind::Text), always(Kind::Array(&INT32))])))],
+};
+
+static OFFSET_FOR_LEADER_EPOCH: Shape = Shape {
+    name: "OffsetForLeaderEpoch request",
+    flexible_since: 4,
+    since: 2,
+    until: 4,
+    fields: &[
+        since(3, INT32),
+        always(Kind::Array(&Kind::Struct(&[
+            always(Kind::Text),
+            always(Kind::Array(&Kind::Struct(&[always(INT32), always(INT32), always(INT32)]))),
+        ]))),
+    ],
 };

@@ -119,3 +119,66 @@ static CONFIG: &[Field] = &[
     since(3, INT8),
     since(3, Kind::Text),
 ];
+
+/// As far as topics go by name.
+pub(in crate::wire) static FETCH_RESPONSE: Shape = Shape {
+    name: "Fetch response",
+    flexible_since: 12,
+    since: 4,
+    until: 12,
+    fields: &[
+        always(INT32),
+        since(7, INT16),
+        since(7, INT32),
+        always(Kind::Array(&Kind::Struct(&[always(Kind::Text), always(Kind::Array(&Kind::Struct(FETCH_PARTITION)))]))),
+    ],
+};
+
+static FETCH_PARTITION: &[Field] = &[
+    always(INT32),
+    always(INT16),
+    always(INT64),
+    always(INT64),
+    since(5, INT64),
+    tagged(0, 12, Kind::Struct(&[always(INT32), always(INT64)])),
+    tagged(1, 12, Kind::Struct(&[always(INT32), always(INT32)])),
+    tagged(2, 12, Kind::Struct(&[always(INT64), always(INT32)])),
+    always(Kind::Array(&Kind::Struct(&[always(INT64), always(INT64)]))),
+    since(11, INT32),
+    always(Kind::Bytes),
+];
+
+pub(in crate::wire) static DESCRIBE_PRODUCERS_RESPONSE: Shape = Shape {
+    name: "DescribeProducers response",
+    flexible_since: 0,
+    since: 0,
+    until: 0,
+    fields: &[
+        always(INT32),
+        always(Kind::Array(&Kind::Struct(&[
+            always(Kind::Text),
+            always(Kind::Array(&Kind::Struct(&[
+                always(INT32),
+                always(INT16),
+                always(Kind::Text),
+                always(Kind::Array(&Kind::Struct(PRODUCER))),
+            ]))),
+        ]))),
+    ],
+};
+
+static PRODUCER: &[Field] = &[always(INT64), always(INT32), always(INT32), always(INT64), always(INT32), always(INT64)];
+
+pub(in crate::wire) static OFFSET_FOR_LEADER_EPOCH_RESPONSE: Shape = Shape {
+    name: "OffsetForLeaderEpoch response",
+    flexible_since: 4,
+    since: 2,
+    until: 4,
+    fields: &[
+        always(INT32),
+        always(Kind::Array(&Kind::Struct(&[
+            always(Kind::Text),
+            always(Kind::Array(&Kind::Struct(&[always(INT16), always(INT32), always(INT32), always(INT64)]))),
+        ]))),
+    ],
+};

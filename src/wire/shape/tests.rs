@@ -4,10 +4,12 @@ use kafka_protocol::messages::describe_producers_request::TopicRequest;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic, ReplicaState};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
     ApiVersionsRequest, BrokerId, DescribeConfigsRequest, DescribeProducersRequest, FetchRequest,
-    FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest, TopicName,
+    FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, OffsetForLeaderEpochRequest,
+    ProduceRequest, TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use proptest::prelude::*;
@@ -72,6 +74,11 @@ fn encoded(api: ApiKey, version: i16) -> Bytes {
             let topic = TopicRequest::default().with_name(name()).with_partition_indexes(vec![1, 2, 3]);
             bytes(&DescribeProducersRequest::default().with_topics(vec![topic; 2]), version)
         }
+        ApiKey::OffsetForLeaderEpoch => {
+            let partition = OffsetForLeaderPartition::default().with_partition(1);
+            let topic = OffsetForLeaderTopic::default().with_topic(name()).with_partitions(vec![partition; 2]);
+            bytes(&OffsetForLeaderEpochRequest::default().with_topics(vec![topic; 2]), version)
+        }
     }
 }
 
@@ -121,6 +128,7 @@ fn decode(api: ApiKey, version: i16, body: Bytes) -> bool {
         ApiKey::FindCoordinator => one::<FindCoordinatorRequest>(version, body),
         ApiKey::DescribeConfigs => one::<DescribeConfigsRequest>(version, body),
         ApiKey::DescribeProducers => one::<DescribeProducersRequest>(version, body),
+        ApiKey::OffsetForLeaderEpoch => one::<OffsetForLeaderEpochRequest>(version, body),
     }
 }
 

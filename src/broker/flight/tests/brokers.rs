@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 
 use super::*;
 use crate::wire::codes::*;
-use crate::wire::record_batch::{BatchHeader, parse_header};
+use crate::wire::record_batch::{BatchHeader, Lane, next_sequence, parse_header};
 
 /// The timestamp of old records.
 pub const OLD: i64 = 1;
@@ -145,6 +145,23 @@ impl Brokers {
     pub fn committed(&self) -> impl Iterator<Item = u32> {
         let committed = &self.replicas[self.leader].log[..self.high_watermark()];
         committed.iter().flat_map(|batch| batch.numbers.iter().copied())
+    }
+
+    /// DescribeProducers: what the leader knows, committed or not.
+    pub fn last_sequence(&self, lane: Lane) -> Option<i32> {
+        let known =
+            self.replicas[self.leader].known.get(&lane.producer_id).filter(|known| known.epoch == lane.epoch)?;
+        known.last.back().map(|(_, last, _)| *last)
+    }
+
+    /// The offset of a committed batch, from `from` on.
+    pub fn find(&self, sent: Attempt, from: i64) -> Option<i64> {
+        let is_it = |stored: &&Stored| {
+            stored.offset >= from
+                && stored.header.stamp() == Some(sent.stamp)
+                && stored.header.count as u32 == sent.count
+        };
+        self.replicas[self.leader].log[..self.high_watermark()].iter().find(is_it).map(|stored| stored.offset)
     }
 
     /// A clean change: what is not on the new leader had not been acknowledged.

@@ -1,5 +1,6 @@
 //! The window against a model of what can happen to one partition, at random: two replicas of which one leads, the leader's
 //! rules of deduplication and its lapses, a network that loses, and requests of closed connections that are carried out later.
+//! What is to be found out is asked of the same brokers, if the topic may be read.
 //!
 //! A rule that is taken away ([`Without`]) must be missed: else the model shows nothing.
 
@@ -10,8 +11,13 @@ use super::brokers::{Brokers, OLD, Ran};
 use super::*;
 use crate::queue::receipt::{Answers, Mark, Outcome, Request};
 use crate::wire::codes::*;
+use crate::wire::record_batch::{Stamp, next_sequence};
 
+mod faults;
+mod questions;
 mod searches;
+
+use questions::Scan;
 
 const RECORDS: u32 = 40;
 const STEPS: u32 = 500;
@@ -27,14 +33,18 @@ struct Climate {
     poison: bool,
     /// There are stretches of old records, and brokers forget a producer whose last batch is old.
     old: bool,
+    /// Old and fresh records stand in one batch, too.
+    mixed: bool,
+    /// The topic may not be read: nothing is found out.
+    unreadable: bool,
 }
 
 /// A rule taken away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Without {
     Nothing,
+    FirstFlightAlone,
     FirstFlightAlonePerLane,
-    FirstFlightAlonePerConnection,
     OldestFirst,
     /// 3, 6 and 56 are taken as "not appended".
     DoubtWhenTheLeaderMoved,
@@ -44,6 +54,20 @@ enum Without {
     IdOfTheOld,
     /// What is in doubt is sent again under a new epoch.
     SameLaneAgain,
+    /// What is cut gets a new epoch at once.
+    SplitsKeepNumbers,
+    /// A batch with an old record in it is cut in its lane like any other.
+    MixedAreNotSplit,
+    /// The last sequence number that the leader knows is taken for the proof.
+    SuccessProves,
+    /// Scans go to the high watermark.
+    ScanToTheLogsEnd,
+    /// Scans may go on under another leader.
+    ScanUnderOneLeader,
+    /// Old batches in doubt are counted only when they cannot be looked for.
+    OldOnLostConnectionsAreCounted,
+    /// What is in doubt and refused is given up at once, and not counted.
+    SettledBeforeGivenUp,
 }
 
 /// The open connection: requests in order, the first of them perhaps waiting to be replicated, and answers on their way.
@@ -75,6 +99,10 @@ struct World {
     settled: u32,
     dead: Option<u32>,
     counted: u32,
+    scan: Option<Scan>,
+    cuts_and_forgets: bool,
+    /// Bytes charged and not given back.
+    charged: usize,
 }
 
 type Held = Result<(), String>;
@@ -85,7 +113,7 @@ impl World {
         let mut old = [false; RECORDS as usize];
         let mut side = false;
         for old in old.iter_mut().filter(|_| climate.old) {
-            side ^= random.u32(..6) == 0;
+            side ^= random.u32(..if climate.mixed { 3 } else { 6 }) == 0;
             *old = side;
         }
         let mut world = World {
@@ -107,7 +135,11 @@ impl World {
             settled: 0,
             dead: None,
             counted: 0,
+            scan: None,
+            cuts_and_forgets: climate.mixed && climate.limits && seed % 2 == 1,
+            charged: 0,
         };
+        world.faults *= if world.cuts_and_forgets { 8 } else { 1 };
         world.connect().unwrap();
         world
     }
@@ -123,13 +155,24 @@ impl World {
         let mut effects = vec![];
         let connection = ConnectionId(self.connection);
         self.window.adopt(connection, TOPIC, self.now, HALF_EXPIRY, &mut effects);
+        if self.without != Without::IdOfTheOld {
+            self.window.age(Some(OLD + 1), &mut effects);
+        }
+        self.carry_out(effects)
+    }
+
+    /// Changes the window as `act` does, and carries out what follows.
+    fn act(&mut self, act: impl FnOnce(&mut Window, &mut Terms<'_>, &mut Vec<Effect>)) -> Held {
+        let mut effects = vec![];
+        let limit = (self.without != Without::MixedAreNotSplit).then_some(OLD + 1);
+        act(&mut self.window, &mut terms(self.now, &mut self.random, limit), &mut effects);
         self.carry_out(effects)
     }
 
     fn carry_out(&mut self, effects: Vec<Effect>) -> Held {
         for effect in effects {
             match effect {
-                Effect::Delivered(batch, _) | Effect::DeadLetter(batch, ..)
+                Effect::Delivered(batch, _) | Effect::DeadLetter { batch, .. }
                     if numbers_of(&batch.bytes)[0] != self.settled =>
                 {
                     return Err("settled out of order".into());
@@ -144,24 +187,29 @@ impl World {
                         return Err(format!("delivered at another offset than {offset}"));
                     }
                     self.settled += batch.count;
+                    self.charged -= batch.charged;
                     for mark in batch.marks {
                         let base_offset = if offset < 0 { -1 } else { offset + i64::from(mark.at) };
                         mark.receipt.settle(Outcome::Delivered { partition: 0, base_offset });
                     }
                 }
-                Effect::DeadLetter(batch, error_code, _) => {
-                    if numbers_of(&batch.bytes) != [self.poison] || error_code != INVALID_RECORD {
+                Effect::DeadLetter { batch, code, .. } => {
+                    if numbers_of(&batch.bytes) != [self.poison] || code != INVALID_RECORD {
                         return Err("a dead letter, and nothing was wrong with it".into());
                     }
                     self.settled += 1;
+                    self.charged -= batch.charged;
                     self.dead = Some(self.poison);
                     for mark in batch.marks {
-                        mark.receipt.settle(Outcome::Failed { partition: 0, error_code, reason: "".into() });
+                        mark.receipt.settle(Outcome::Failed { partition: 0, error_code: code, reason: "".into() });
                     }
                 }
-                Effect::PossibleDuplicates(records) => self.counted += records,
+                Effect::PossibleDuplicates(_, DuplicateCause::Old)
+                    if self.without == Without::OldOnLostConnectionsAreCounted => {}
+                Effect::PossibleDuplicates(records, _) => self.counted += records,
                 Effect::KafkaLost => return Err("a false alarm: Kafka has lost nothing".into()),
-                Effect::RefreshMetadata | Effect::Recharged { .. } => {}
+                Effect::Recharged { more, less } => self.charged = self.charged + more - less,
+                Effect::RefreshMetadata | Effect::Restamped(_) | Effect::TooLarge(_) | Effect::CodecRefused => {}
             }
         }
         Ok(())
@@ -174,17 +222,20 @@ impl World {
         }
         let end = (self.next + self.random.u32(1..=3)).min(RECORDS);
         let mut records = self.next..end;
-        // Old and fresh ones are not mixed here: what becomes of pieces of such a batch is not promised.
-        let side = self.old[records.start.min(RECORDS - 1) as usize];
-        records.end = records.clone().find(|number| self.old[*number as usize] != side).unwrap_or(end);
+        let is_old = self.old;
+        let kind = is_old[records.start.min(RECORDS - 1) as usize];
+        if !self.climate.mixed {
+            records.end = records.clone().find(|number| is_old[*number as usize] != kind).unwrap_or(end);
+        }
         if records.is_empty() {
             return false;
         }
         self.next = records.end;
-        let is_old = side && self.without != Without::IdOfTheOld;
-        let mut built = built_of(records.clone(), if side { OLD } else { FRESH });
+        let mut built = built_of(records.clone(), |number| if is_old[number as usize] { OLD } else { FRESH });
+        let is_old = built.sealed.max_timestamp() == OLD && self.without != Without::IdOfTheOld;
         built.side = if is_old { Side::Old } else { Side::Fresh };
         built.marks = vec![Mark { at: 0, receipt: self.request.receipt(records.start, records.len() as u32) }];
+        self.charged += built.charged;
         self.window.built = Some(built);
         true
     }
@@ -192,21 +243,29 @@ impl World {
     fn send(&mut self) -> Held {
         self.adopt()?;
         self.take_away_before_sending();
-        let place = match self.window.next(self.now) {
+        let attempt = match self.window.next(self.now) {
             Next::Nothing => return Ok(()),
             Next::NotBefore(moment) => {
                 self.now = moment;
                 return Ok(());
             }
-            Next::Resend(place) => self.other_place(place),
+            Next::Resend(attempt) => self.other_attempt(attempt),
             Next::New if self.build() && self.window.may_send_built() => {
-                self.window.seal_built(IDS, self.now).ok_or("out of epochs")?
+                self.window.seal_built(IDS).ok_or("out of epochs")?
             }
             Next::New => return Ok(()),
+            Next::Follow => {
+                self.build();
+                match self.window.seal_follower(IDS) {
+                    Some(attempt) => attempt,
+                    None => return self.act(|window, terms, effects| window.nothing_follows(terms, effects)),
+                }
+            }
+            Next::Inquire => return self.inquire(),
         };
-        let batch = &self.window.batches[place];
-        self.line.requests.push_back((batch.attempt(), batch.bytes.clone()));
-        self.window.sent(place);
+        let bytes = self.window.bytes_of(&attempt).ok_or("what is to be sent is not there")?.clone();
+        self.line.requests.push_back((attempt, bytes));
+        self.window.sent(attempt);
         self.check_window()
     }
 
@@ -240,7 +299,7 @@ impl World {
     }
 
     fn answer(&mut self, attempt: Attempt, code: i16, base_offset: i64) {
-        self.line.answers.push_back(Answered { attempt, code, base_offset, message: None });
+        self.line.answers.push_back(Answered { attempt, code, base_offset, message: None, records: vec![] });
     }
 
     /// What waits for replication is answered when that is done, or when somebody else leads.
@@ -261,9 +320,9 @@ impl World {
         let (attempt, code) = (answer.attempt, answer.code);
         let batch = |window: &Window| window.place_of(&attempt);
         let was_in_doubt = batch(&self.window).is_some_and(|place| self.window.batches[place].in_doubt);
-        let mut effects = vec![];
-        let mut pace = Pace { now: self.now, backoff: BACKOFF, random: &mut self.random };
-        self.window.answered(answer, &mut pace, &mut effects);
+        let pieces = self.window.batches.len();
+        let counted = self.counted;
+        self.act(|window, terms, effects| window.answered(answer, terms, effects))?;
         let moved = matches!(code, UNKNOWN_TOPIC_OR_PARTITION | NOT_LEADER_OR_FOLLOWER | KAFKA_STORAGE_ERROR);
         if self.without == Without::DoubtWhenTheLeaderMoved
             && moved
@@ -271,104 +330,12 @@ impl World {
         {
             self.window.batches[place].in_doubt = was_in_doubt;
         }
+        if self.without == Without::SplitsKeepNumbers && self.window.batches.len() > pieces {
+            self.bump();
+        }
+        self.take_away_settling(counted);
         self.take_away_probes();
-        self.carry_out(effects)
-    }
-
-    fn lose_connection(&mut self, broker_is_gone: bool) -> Held {
-        let left: VecDeque<Bytes> = self.line.requests.drain(..).map(|(_, batch)| batch).collect();
-        if !broker_is_gone {
-            self.zombies.push((self.line.to, left));
-        }
-        if self.random.bool() {
-            let mut effects = vec![];
-            self.window.lost(ConnectionId(self.connection), &mut effects);
-            self.carry_out(effects)?;
-        }
-        self.connect()
-    }
-
-    /// A partition moves to its new leader when all answers of the old one are in.
-    fn follow_leader(&mut self) -> Held {
-        if self.line.to != self.brokers.leader && self.window.in_flight() == 0 { self.connect() } else { Ok(()) }
-    }
-
-    fn run_zombie(&mut self) {
-        if self.zombies.is_empty() {
-            return;
-        }
-        let at = self.random.usize(..self.zombies.len());
-        let (to, requests) = &mut self.zombies[at];
-        match requests.pop_front() {
-            Some(batch) if self.random.u32(..6) > 0 => drop(self.brokers.produce(*to, &batch)),
-            _ => drop(self.zombies.swap_remove(at)),
-        }
-    }
-
-    fn fault(&mut self) -> Held {
-        if self.faults == 0 {
-            return Ok(());
-        }
-        self.faults -= 1;
-        let replica = self.random.usize(..2);
-        match self.random.u32(..10) {
-            0 if self.line.waiting.is_none() => {
-                if let Some((attempt, _)) = self.line.requests.pop_front() {
-                    let codes = [NOT_ENOUGH_REPLICAS, NOT_LEADER_OR_FOLLOWER, UNKNOWN_TOPIC_OR_PARTITION];
-                    let code = *self.random.choice(&codes).unwrap();
-                    self.answer(attempt, code, -1);
-                }
-            }
-            0 | 1 => {
-                if let Some((attempt, ..)) = self.line.waiting.take() {
-                    let codes = [
-                        REQUEST_TIMED_OUT,
-                        NOT_ENOUGH_REPLICAS_AFTER_APPEND,
-                        NOT_LEADER_OR_FOLLOWER,
-                        UNKNOWN_TOPIC_OR_PARTITION,
-                    ];
-                    let code = *self.random.choice(&codes).unwrap();
-                    self.answer(attempt, code, -1);
-                }
-            }
-            2 | 3 => self.lose_connection(false)?,
-            4 => self.brokers.change_leader(replica == 0),
-            5 => {
-                self.brokers.replicas[replica].snapshot_only();
-                self.zombies.retain(|(to, _)| *to != replica);
-                if self.line.to == replica {
-                    self.lose_connection(true)?;
-                }
-            }
-            6 if self.window.batches.is_empty() => self.pause()?,
-            7 if self.climate.old => self.brokers.replicas[replica].known.retain(|_, known| !known.is_old),
-            8 if self.climate.limits => {
-                self.brokers.largest = if self.random.bool() { Some(self.random.i32(1..=2)) } else { None };
-            }
-            9 if self.climate.poison => {
-                self.brokers.poison = self.brokers.poison.is_none().then_some(self.poison);
-            }
-            _ => self.faults += 1,
-        }
         Ok(())
-    }
-
-    /// All that was sent is settled; then comes a day without a record: brokers forget their producers, connections may be closed.
-    fn pause(&mut self) -> Held {
-        for _ in 0..200 {
-            if self.window.next(self.now) != Next::New {
-                self.send()?;
-            }
-            self.go_on()?;
-        }
-        if !self.window.batches.is_empty() {
-            return Ok(());
-        }
-        self.now += HALF_EXPIRY * 2;
-        self.zombies.clear();
-        self.brokers.replicas.iter_mut().for_each(|replica| replica.known.clear());
-        self.refuses_next = self.random.bool();
-        if self.random.bool() { self.connect() } else { Ok(()) }
     }
 
     /// All that is on its way comes a step further.
@@ -377,11 +344,14 @@ impl World {
         self.brokers.replicate();
         self.answer_waiting();
         self.receive()?;
+        self.go_on_scanning()?;
         self.follow_leader()
     }
 
     fn step(&mut self) -> Held {
-        match self.random.u32(..20) {
+        match self.random.u32(..if self.cuts_and_forgets { 30 } else { 21 }) {
+            21.. => return self.fault(),
+            20 => return self.go_on_scanning(),
             0..=4 => return self.send(),
             5..=8 => self.run_request(),
             9..=11 => self.brokers.replicate(),

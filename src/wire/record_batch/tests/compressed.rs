@@ -1,5 +1,7 @@
 //! Batches of every codec, ours read by `kafka_protocol` and its read by us.
 
+use bytes::BytesMut;
+
 use super::*;
 
 const CODECS: [(Codec, Compression); 4] = [
@@ -58,7 +60,7 @@ proptest! {
         for (at, to) in changes {
             bytes[HEADER_BYTES + at.index(section)] = to;
         }
-        let bytes = restamp(&bytes, STAMP).unwrap();
+        let bytes = SealedBatch::reopen(&bytes.into()).stamp(STAMP);
         if let Ok(records) = records(&bytes, 1 << 20) {
             prop_assert!(records.count() <= samples.len() + 1);
         }
@@ -97,7 +99,7 @@ fn the_numbers_that_no_codec_has_are_refused() {
     for id in 5..=7 {
         let mut bytes = batch(&mut BatchBuilder::new(), &[], Codec::None).stamp(STAMP).to_vec();
         bytes[CRC_FROM + 1] = id;
-        let bytes = restamp(&bytes, STAMP).unwrap();
+        let bytes = SealedBatch::reopen(&bytes.into()).stamp(STAMP);
         assert_eq!(records(&bytes, 100).unwrap_err(), WireError::UnsupportedCodec("5 to 7"));
     }
 }

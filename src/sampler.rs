@@ -1,4 +1,4 @@
-//! Log lines about what clients do wrong: one a second at most, however much they do.
+//! Log lines about what others do wrong: one a second at most, however much they do.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Decides which of many alike events is logged.
 #[derive(Debug, Default)]
-pub(super) struct Sampler(Mutex<State>);
+pub struct Sampler(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {

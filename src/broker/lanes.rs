@@ -1,0 +1,133 @@
+//! Which numbers a batch gets: lanes, epochs, producer ids. Part of [`super::flight`]'s state machine.
+//!
+//! The next epoch of the lane's own producer id starts at number 0, and brokers take it without an InitProducerId (KIP-360). It
+//! is no fence until its first batch is committed; from then on nothing that was sent before it can come any more. Batches lose
+//! their numbers by it and get others when they are sent, one side after the other.
+
+use super::flight::Effect;
+use crate::batch::BATCH_OVERHEAD_BYTES;
+use crate::queue::receipt::Mark;
+use crate::queue::window::{Attempt, Batch, Built, LaneState, Phase, Side, Window};
+use crate::wire::record_batch::{Lane, SealedBatch, Stamp, next_sequence};
+
+/// The producer ids of this start of the daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProducerIds {
+    /// For fresh batches.
+    pub fresh: i64,
+    /// For old ones.
+    pub old: i64,
+}
+
+impl ProducerIds {
+    fn of(self, side: Side) -> i64 {
+        match side {
+            Side::Fresh => self.fresh,
+            Side::Old => self.old,
+        }
+    }
+}
+
+impl Window {
+    /// Numbers the batch in `built`, which becomes the newest of the window. None if it needs a new lane and all epochs of the
+    /// producer id are used up: it then waits for another id.
+    pub fn seal_built(&mut self, ids: ProducerIds) -> Option<Attempt> {
+        let side = self.built.as_ref()?.side;
+        let lane = match self.lane {
+            Some(lane) if lane.side == side => lane,
+            _ => self.open_lane(side, ids)?,
+        };
+        let Built { sealed, marks, charged, counted, .. } = *self.built.take()?;
+        self.built = self.flight.as_mut().and_then(|flight| flight.renumbered.pop_front());
+        self.note_epoch(lane);
+        let stamp = Stamp { lane: lane.lane, base_sequence: lane.next_sequence };
+        self.lane = Some(LaneState { next_sequence: next_sequence(lane.next_sequence, sealed.count()), ..lane });
+        let batch = Batch { charged, counted, ..numbered(sealed, marks, stamp, side) };
+        let attempt = batch.attempt();
+        self.batches.push_back(batch);
+        Some(attempt)
+    }
+
+    fn open_lane(&mut self, side: Side, ids: ProducerIds) -> Option<LaneState> {
+        self.fly_alone();
+        let own_id = self.flight.as_ref().and_then(|flight| flight.own_ids[side as usize]);
+        match i16::try_from(self.next_epoch[side as usize]) {
+            Ok(epoch) => {
+                let lane = Lane { producer_id: own_id.unwrap_or(ids.of(side)), epoch };
+                Some(LaneState { lane, side, next_sequence: 0, proven: false })
+            }
+            // Beginning again with 0, or going on with the last one, brokers could take a batch for one that they have, and drop it.
+            Err(_) => {
+                if let Some(flight) = &mut self.flight {
+                    flight.phase = Phase::NewId(side);
+                }
+                None
+            }
+        }
+    }
+
+    /// The partition has a producer id of its own from now on.
+    pub(super) fn use_id(&mut self, producer_id: i64, side: Side) {
+        if let Some(flight) = &mut self.flight {
+            flight.own_ids[side as usize] = Some(producer_id);
+            flight.phase = Phase::Go;
+        }
+        self.next_epoch[side as usize] = 0;
+        self.lane = self.lane.filter(|lane| lane.side != side);
+    }
+
+    /// All that is not settled loses its numbers, and gets others in the next epoch of the lane's own producer id.
+    pub(super) fn new_epoch(&mut self, effects: &mut Vec<Effect>) {
+        let Some(flight) = &mut self.flight else { return };
+        flight.phase = Phase::Go;
+        flight.rounds = 0;
+        flight.scanned = false;
+        flight.alone = true;
+        let gone: usize = flight.versions.drain(..).map(|version| version.charged).sum();
+        effects.push(Effect::Recharged { more: 0, less: gone });
+        for built in self.built.take().into_iter().chain(self.batches.drain(..).rev().map(without_numbers)) {
+            flight.renumbered.push_front(built);
+        }
+        self.built = flight.renumbered.pop_front();
+        let Some(state) = self.lane.take() else { return };
+        match state.lane.epoch.checked_add(1) {
+            Some(epoch) => {
+                let lane = Lane { epoch, ..state.lane };
+                let state = LaneState { lane, side: state.side, next_sequence: 0, proven: false };
+                self.note_epoch(state);
+                self.lane = Some(state);
+            }
+            None => self.next_epoch[state.side as usize] = i16::MAX.unsigned_abs() + 1,
+        }
+    }
+
+    fn note_epoch(&mut self, LaneState { lane, side, .. }: LaneState) {
+        let next = &mut self.next_epoch[side as usize];
+        *next = (*next).max(lane.epoch.unsigned_abs() + 1);
+    }
+}
+
+fn without_numbers(batch: Batch) -> Box<Built> {
+    let Batch { bytes, side, marks, charged, counted, .. } = batch;
+    Box::new(Built { sealed: SealedBatch::reopen(&bytes), side, marks, charged, counted })
+}
+
+/// A batch that gets its numbers.
+pub(super) fn numbered(sealed: SealedBatch, marks: Vec<Mark>, stamp: Stamp, side: Side) -> Batch {
+    let (count, max_timestamp) = (sealed.count(), sealed.max_timestamp());
+    let charged = sealed.len_bytes() + BATCH_OVERHEAD_BYTES;
+    let bytes = sealed.stamp(stamp);
+    Batch {
+        bytes,
+        stamp,
+        count,
+        side,
+        max_timestamp,
+        marks,
+        charged,
+        in_doubt: false,
+        lost: false,
+        counted: false,
+        restamped: false,
+    }
+}
