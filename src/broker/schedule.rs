@@ -32,19 +32,22 @@ pub struct Schedule {
 /// Partitions by a moment.
 #[derive(Debug, Default)]
 struct Timers {
-    by_moment: BTreeMap<(Instant, u64), Arc<Partition>>,
-    count: u64,
+    by_moment: BTreeMap<(Instant, u32), Arc<Partition>>,
+    count: u32,
 }
 
 impl Timers {
-    fn add(&mut self, moment: Instant, partition: &Arc<Partition>) {
-        self.count += 1;
+    /// Returns the timer's number.
+    fn add(&mut self, moment: Instant, partition: &Arc<Partition>) -> u32 {
+        self.count = self.count.wrapping_add(1);
         self.by_moment.insert((moment, self.count), partition.clone());
+        self.count
     }
 
-    fn take_due(&mut self, now: Instant, all: bool) -> Option<Arc<Partition>> {
+    /// The next one that is over: its number and partition.
+    fn take_due(&mut self, now: Instant, all: bool) -> Option<(u32, Arc<Partition>)> {
         let first = self.by_moment.first_entry().filter(|entry| all || entry.key().0 <= now)?;
-        Some(first.remove())
+        Some((first.key().1, first.remove()))
     }
 
     fn first(&self) -> Option<Instant> {
@@ -63,11 +66,11 @@ impl Schedule {
         while let Some(partition) = self.drainer.next_ready() {
             self.consider(&partition, now, hurry);
         }
-        while let Some(partition) = self.holding.take_due(now, false) {
-            self.expired(&partition, now, Listing::Holding);
+        while let Some((timer, partition)) = self.holding.take_due(now, false) {
+            self.expired(&partition, now, Listing::Holding(timer));
         }
-        while let Some(partition) = self.lingering.take_due(now, hurry) {
-            self.expired(&partition, now, Listing::Lingering);
+        while let Some((timer, partition)) = self.lingering.take_due(now, hurry) {
+            self.expired(&partition, now, Listing::Lingering(timer));
         }
     }
 
@@ -77,7 +80,7 @@ impl Schedule {
         // One that has moved on may stand in its new drainer's list under the same name.
         if window.listing == list && partition.is_drained_by(&self.drainer) {
             window.listing = Listing::None;
-            self.place(partition, window, now, list == Listing::Lingering);
+            self.place(partition, window, now, matches!(list, Listing::Lingering(_)));
         }
     }
 
@@ -110,7 +113,7 @@ impl Schedule {
             }
             // It is to stay after all.
         }
-        if matches!(window.listing, Listing::Queued | Listing::Holding) {
+        if matches!(window.listing, Listing::Queued | Listing::Holding(_)) {
             return;
         }
         let rules = &partition.topic().rules;
@@ -119,8 +122,7 @@ impl Schedule {
             // An old batch behind fresh ones, or the other way round: their answers bring it back.
             Next::New if window.built.is_some() && !window.may_send_built() => window.listing = Listing::None,
             Next::NotBefore(moment) => {
-                window.listing = Listing::Holding;
-                self.holding.add(moment, partition);
+                window.listing = Listing::Holding(self.holding.add(moment, partition));
             }
             Next::New if window.built.is_none() && is_empty(partition) => window.listing = Listing::None,
             Next::New
@@ -129,10 +131,10 @@ impl Schedule {
                     && !partition.is_full_or_will_say()
                     && !rules.linger.is_zero() =>
             {
-                if window.listing != Listing::Lingering {
+                if !matches!(window.listing, Listing::Lingering(_)) {
                     let since = window.front.front().map_or(now, |item| item.arrived());
-                    window.listing = Listing::Lingering;
-                    self.lingering.add(since + timer(rules.linger), partition);
+                    let over = since + timer(rules.linger);
+                    window.listing = Listing::Lingering(self.lingering.add(over, partition));
                 }
             }
             Next::New | Next::Resend(_) | Next::Follow | Next::Inquire => {

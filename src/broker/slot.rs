@@ -51,13 +51,37 @@ struct Pending {
     deadline: Instant,
 }
 
-/// An open connection and what is unanswered on it.
+/// What is unanswered on a connection. Dropped, however that comes about, it is in doubt.
+struct Unanswered {
+    context: Arc<Context>,
+    id: ConnectionId,
+    requests: VecDeque<Pending>,
+}
+
+impl Unanswered {
+    fn partitions(&self) -> Vec<Arc<Partition>> {
+        self.requests.iter().flat_map(|request| &request.parts).map(|(partition, _)| partition.clone()).collect()
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        let mut effects = Vec::new();
+        for (partition, _) in self.requests.drain(..).flat_map(|request| request.parts) {
+            partition.window().lost(self.id, &mut effects);
+            self.context.carry_out(&partition, &mut effects);
+        }
+    }
+}
+
+/// An open connection and what is unanswered on it; fields are dropped in this order, so it is closed before anything is said to
+/// be in doubt.
 struct Link {
     connection: BrokerConnection,
     id: ConnectionId,
     version: i16,
     ids: ProducerIds,
-    pending: VecDeque<Pending>,
+    pending: Unanswered,
     /// The broker asked to be left alone until then.
     throttled_until: Option<Instant>,
 }
@@ -171,7 +195,8 @@ impl Slot {
             let backoff = context.retry_backoff();
             let ids = context.identity.get(&mut connection, kafka.request_timeout, backoff, &mut random).await?;
             let id = context.next_connection();
-            Ok(Link { connection, id, version, ids, pending: VecDeque::new(), throttled_until: None })
+            let pending = Unanswered { context, id, requests: VecDeque::new() };
+            Ok(Link { connection, id, version, ids, pending, throttled_until: None })
         };
         tokio::pin!(connecting);
         loop {
@@ -193,7 +218,7 @@ impl Slot {
             if let Err(cause) = self.send_while_there_is_room(&mut link) {
                 break cause.into();
             }
-            let deadline = link.pending.front().map(|request| request.deadline);
+            let deadline = link.pending.requests.front().map(|request| request.deadline);
             let throttled = link.throttled_until.filter(|_| self.schedule.queued() > 0);
             let timer = [deadline, throttled, self.schedule.next_timer()].into_iter().flatten().min();
             tokio::select! {
@@ -214,13 +239,10 @@ impl Slot {
                 },
             }
         };
-        let (id, pending) = (link.id, std::mem::take(&mut link.pending));
-        // Closed before anything of it is said to be in doubt: nothing more of ours is read on it by mistake.
+        let unanswered = link.pending.partitions();
         drop(link);
         let now = Instant::now();
-        for (partition, _) in pending.into_iter().flat_map(|request| request.parts) {
-            partition.window().lost(id, &mut self.effects);
-            self.context.carry_out(&partition, &mut self.effects);
+        for partition in unanswered {
             self.schedule.consider(&partition, now, true);
         }
         (ended, answered)
@@ -238,7 +260,7 @@ impl Slot {
         }
         link.throttled_until = None;
         let most = self.context.config.kafka.max_in_flight_requests_per_connection;
-        while link.connection.unwritten() == 0 && link.pending.len() < most && self.schedule.queued() > 0 {
+        while link.connection.unwritten() == 0 && link.pending.requests.len() < most && self.schedule.queued() > 0 {
             self.send_one(link, now)?;
         }
         Ok(())
@@ -298,7 +320,7 @@ impl Slot {
         records.sort_by(|a, b| a.topic.cmp(&b.topic));
         let kafka = &self.context.config.kafka;
         let correlation_id = link.connection.next_correlation_id();
-        link.pending.push_back(Pending { parts, deadline: now + kafka.request_timeout });
+        link.pending.requests.push_back(Pending { parts, deadline: now + kafka.request_timeout });
         let frame = produce::encode(link.version, correlation_id, &kafka.client_id, kafka.request_timeout, &records)?;
         link.connection.queue(frame);
         Ok(())

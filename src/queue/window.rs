@@ -195,12 +195,12 @@ pub enum Listing {
     /// None: a push or an answer brings it back.
     #[default]
     None,
-    /// Waiting for its linger to be over.
-    Lingering,
+    /// Waiting for its linger to be over, for which this timer stands; others are of lingers that ended early.
+    Lingering(u32),
     /// Waiting for room on the connection.
     Queued,
-    /// Waiting for a backoff to be over.
-    Holding,
+    /// Waiting for a backoff to be over, likewise.
+    Holding(u32),
 }
 
 /// See the module.

@@ -44,6 +44,23 @@ async fn what_lingers_is_queued_when_its_linger_is_over() {
     assert_eq!((schedule.queued(), schedule.next_timer()), (1, None));
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_timer_of_a_linger_that_ended_early_ends_no_later_one() {
+    let (mut schedule, _, partition) = drained();
+    push(&partition);
+    schedule.attend(Instant::now(), false);
+    schedule.attend(Instant::now(), true);
+    assert_eq!(schedule.queued(), 1, "a hurry has ended it");
+    drop(schedule.next_queued());
+    partition.window().listing = Listing::None;
+    tokio::time::advance(Duration::from_millis(1)).await;
+    schedule.lingering.add(Instant::now(), &partition);
+    schedule.consider(&partition, Instant::now(), false);
+    let Listing::Lingering(timer) = partition.window().listing else { panic!("it does not linger") };
+    schedule.attend(Instant::now(), false);
+    assert_eq!((schedule.queued(), partition.window().listing), (0, Listing::Lingering(timer)));
+}
+
 #[test]
 fn a_timer_is_never_late_nor_a_linger_cut_by_more_than_a_quarter() {
     for (linger, set) in [(0, 0), (100, 75), (1_000, 750), (4_000, 3_000), (5_000, 4_000), (60_000_000, 59_999_000)] {

@@ -16,12 +16,12 @@ use crate::wire::codes;
 impl Slot {
     /// An answer to the oldest request.
     pub(super) fn receive(&mut self, link: &mut Link, body: bytes::Bytes) -> Result<(), Ended> {
-        let Some(request) = link.pending.pop_front() else { return Err(Ended::Unasked) };
+        let Some(request) = link.pending.requests.pop_front() else { return Err(Ended::Unasked) };
         let answer = match produce::decode(link.version, body) {
             Ok(answer) => answer,
             Err(cause) => {
                 // Put back, so that what it asked for is in doubt when the connection is closed.
-                link.pending.push_front(request);
+                link.pending.requests.push_front(request);
                 return Err(cause.into());
             }
         };
