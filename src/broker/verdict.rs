@@ -170,4 +170,45 @@ mod tests {
             assert_eq!(verdict(code, true, false), Action::Settle);
         }
     }
+
+    /// The table for people: code, name, whether it leaves a doubt, and the action's name there.
+    fn documented() -> Vec<(i16, &'static str, &'static str, &'static str)> {
+        let rows = include_str!("../../docs/errors.md").lines().filter_map(|line| {
+            let mut cells = line.strip_prefix("| ")?.split(" | ");
+            let code = cells.next()?.trim().parse().ok()?;
+            Some((code, cells.next()?.trim(), cells.next()?.trim(), cells.next()?.trim()))
+        });
+        rows.collect()
+    }
+
+    #[test]
+    fn the_documentation_says_of_each_code_what_is_done() {
+        let word = |code| match verdict(code, false, true) {
+            Action::Delivered => "delivered",
+            Action::Retry => "retry",
+            Action::RetryElsewhere => "retry elsewhere",
+            Action::OutOfSequence => "ladder",
+            Action::Fenced => "fenced",
+            Action::Split | Action::GiveUp | Action::Settle => "cut",
+            Action::Restamp => "new time",
+            Action::Recompress => "uncompressed",
+            Action::Park => "park",
+        };
+        let documented = documented();
+        assert!(documented.is_sorted_by(|a, b| a.0 < b.0));
+        for (code, name, doubt, action) in &documented {
+            assert_eq!((*name, *action), (crate::wire::codes::name(*code), word(*code)), "{code}");
+            let leaves_doubt = if word(*code) == "delivered" {
+                ""
+            } else if refuses(*code) {
+                "no"
+            } else {
+                "yes"
+            };
+            assert_eq!(*doubt, leaves_doubt, "{code}");
+        }
+        for code in (-1..200).filter(|code| documented.iter().all(|row| row.0 != *code)) {
+            assert!(word(code) == "retry" && !refuses(code), "{code} is not in docs/errors.md");
+        }
+    }
 }
