@@ -19,7 +19,7 @@ use crate::support::writer::{By, Way, Writer};
 const STRETCH: u64 = 30;
 
 /// A request without an answer is given up soon.
-const IMPATIENT: Extra<'_> = Extra {
+pub const IMPATIENT: Extra<'_> = Extra {
     kafka: "request_timeout = \"300ms\"\nretry_backoff = \"10ms\"\nretry_backoff_max = \"50ms\"\n\
             reconnect_backoff = \"10ms\"\nreconnect_backoff_max = \"50ms\"",
     stream: "",

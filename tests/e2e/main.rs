@@ -10,6 +10,7 @@ mod activation;
 mod check;
 mod deliver;
 mod doubt;
+mod errors;
 mod faults;
 mod hostile;
 mod malformed;
