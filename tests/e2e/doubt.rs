@@ -225,3 +225,85 @@ fn records_of_every_size_up_to_the_limits_are_delivered() {
     assert_eq!(answer.error_code, 10, "{answer:?}");
     assert_eq!(settled_ledger(&daemon, 13)["dead_lettered"], 1);
 }
+
+#[test]
+fn brokers_that_remember_one_batch_only_are_asked_what_they_have_with_and_without_the_right_to_read() {
+    for readable in [true, false] {
+        let mut cluster = DevKafka::start(3);
+        let daemon = Daemon::start(&cluster.bootstrap(), IMPATIENT);
+        let topic = new_topic(&cluster, "forgetful", 3);
+        cluster.set_readable(&topic, readable).expect("the topic exists");
+        let load = Load::start(&daemon, mixed_writers(&topic, 3));
+        for id in [1, 2, 3, 1, 2, 3] {
+            load.wait_for_each(STRETCH);
+            // Requests in flight are carried out, and their answers lost with what the broker remembers of them.
+            cluster.hold_answers(At::Broker(id));
+            cluster.wait_for("answer held", |counters| counters.held_answers > 0);
+            cluster.kill_broker(id);
+            cluster.release_answers();
+            cluster.start_broker(id);
+        }
+        load.wait_for_each(STRETCH);
+        check(&cluster, &daemon, &load.finish());
+        let asked = [61, 1].map(|api| cluster.counters().requests.get(&api).copied().unwrap_or_default());
+        assert!(readable || asked[1] == 0, "{asked:?}");
+    }
+}
+
+#[test]
+fn an_old_record_in_doubt_is_found_in_the_log_though_the_broker_has_forgotten_it() {
+    let cluster = DevKafka::start(1);
+    let daemon = Daemon::start(&cluster.bootstrap(), IMPATIENT);
+    let topic = new_topic(&cluster, "found", 1);
+    let old =
+        |number: u8| Outgoing { timestamp: Some(1_600_000_000_000), value: Some(vec![number]), ..Outgoing::default() };
+    let mut client = daemon.connect();
+    assert_eq!(client.produce(&Produce::new(&topic, &[old(0)])).error_code, 0);
+    cluster.return_error(&topic, 0, 20, 1, true);
+    cluster.delay_answers(At::Anywhere, Duration::from_millis(50));
+    client.send_produce(&Produce::new(&topic, &[old(1)]));
+    cluster.wait_for("append", |counters| counters.batches == 2);
+    cluster.sweep_producers();
+    cluster.delay_answers(At::Anywhere, Duration::ZERO);
+    let answer = client.read_produce_answer();
+    assert_eq!((answer.error_code, answer.records[0].offset), (0, 1), "{answer:?}");
+    assert_eq!(settled_ledger(&daemon, 2)["possible_duplicates"], 0);
+    assert_eq!(cluster.read(&topic).len(), 2);
+}
+
+#[test]
+fn without_the_right_to_read_an_old_record_in_doubt_is_counted_by_its_cause() {
+    let cluster = DevKafka::start(1);
+    let daemon = Daemon::start(&cluster.bootstrap(), IMPATIENT);
+    let topic = new_topic(&cluster, "counted", 1);
+    cluster.set_readable(&topic, false).expect("the topic exists");
+    cluster.return_error(&topic, 0, 20, 1, true);
+    let old = Outgoing { timestamp: Some(1_600_000_000_000), ..Outgoing::default() };
+    assert_eq!(daemon.connect().produce(&Produce::new(&topic, &[old])).error_code, 0);
+    let ledger = settled_ledger(&daemon, 1);
+    assert_eq!(ledger["possible_duplicates_by_cause"], serde_json::json!({"old": 1}), "{ledger}");
+}
+
+#[test]
+fn what_cannot_be_proven_is_held_until_it_can_be() {
+    let cluster = DevKafka::start(1);
+    let daemon = Daemon::start(&cluster.bootstrap(), Extra { rest: "[producer]\non_unproven = \"hold\"", ..IMPATIENT });
+    let topic = new_topic(&cluster, "held", 1);
+    cluster.set_readable(&topic, false).expect("the topic exists");
+    cluster.return_error(&topic, 0, 20, 1, true);
+    let old = Outgoing { timestamp: Some(1_600_000_000_000), ..Outgoing::default() };
+    let mut client = daemon.connect();
+    client.send_produce(&Produce::new(&topic, &[old]));
+    daemon.wait_for_status("a parked partition", SOON, |status| {
+        let topics = status["topics"].as_array()?;
+        let parked = topics.iter().find(|found| found["name"] == topic)?["parked"].as_array()?;
+        parked
+            .first()
+            .filter(|parked| parked["message"].as_str().is_some_and(|m| m.contains("on_unproven")))
+            .map(|_| ())
+    });
+    cluster.set_readable(&topic, true).expect("the topic exists");
+    assert_eq!(client.read_produce_answer().error_code, 0);
+    assert_eq!(settled_ledger(&daemon, 1)["possible_duplicates"], 0);
+    assert_eq!(cluster.read(&topic).len(), 1);
+}

@@ -126,3 +126,72 @@ fn an_answer_that_is_late_for_its_client_says_so_and_the_record_stays_accepted()
     assert_eq!(settled_ledger(&daemon, 2)["delivered"], 2);
     assert_eq!(cluster.read(&topic).len(), 2);
 }
+
+/// A partition with records whose times are `times`, of which those of last year are refused.
+fn with_times(cluster: &DevKafka, daemon: &Daemon, times: &[Option<i64>]) -> (String, Vec<i16>) {
+    let topic = new_topic(cluster, "times", 1);
+    let hour = std::time::Duration::from_secs(3600);
+    cluster.set_timestamp_range(&topic, hour, hour).expect("the topic exists");
+    let records: Vec<_> = (0..).zip(times).map(|(n, time)| Outgoing { timestamp: *time, ..record(n, 10) }).collect();
+    let answer = daemon.connect().produce(&Produce::new(&topic, &records));
+    (topic, answer.records.iter().map(|record| record.error_code).collect())
+}
+
+const LONG_AGO: i64 = 1_600_000_000_000;
+
+#[test]
+fn a_time_that_kafka_refuses_is_replaced_and_stands_in_a_header() {
+    let cluster = DevKafka::start(1);
+    let daemon = Daemon::start(&cluster.bootstrap(), "");
+    let (topic, codes) = with_times(&cluster, &daemon, &[None, Some(LONG_AGO), None, Some(i64::MAX), Some(0)]);
+    assert_eq!(codes, [0; 5]);
+    let stored = cluster.read_partition(&topic, 0);
+    let own = |record: &crate::support::kcat::ReadRecord| {
+        let (name, value) = record.headers.first()?;
+        assert_eq!(name, b"forebay.original.timestamp");
+        Some(String::from_utf8(value.clone()?).expect("a number"))
+    };
+    let originals: Vec<_> = stored.iter().map(own).collect();
+    let number = |time: i64| Some(time.to_string());
+    assert_eq!(originals, [None, number(LONG_AGO), None, number(i64::MAX), number(0)]);
+    assert!(stored.iter().all(|record| record.timestamp > LONG_AGO && record.timestamp < i64::MAX));
+    let ledger = settled_ledger(&daemon, 5);
+    assert_eq!((&ledger["delivered"], &ledger["restamped"]), (&5.into(), &3.into()), "{ledger}");
+}
+
+#[test]
+fn the_records_at_fault_are_given_up_and_all_others_delivered() {
+    let cluster = DevKafka::start(1);
+    let daemon = Daemon::start(&cluster.bootstrap(), "[producer]\non_invalid_timestamp = \"dead_letter\"");
+    let old = Some(LONG_AGO);
+    let (topic, codes) = with_times(&cluster, &daemon, &[None, old, old, None, None, old, None]);
+    assert_eq!(codes, [0, 32, 32, 0, 0, 32, 0]);
+    let values: Vec<u8> =
+        cluster.read_partition(&topic, 0).iter().map(|r| r.value.as_ref().expect("a value")[0]).collect();
+    assert_eq!(values, [0, 3, 4, 6]);
+    let ledger = settled_ledger(&daemon, 7);
+    assert_eq!(ledger["dead_lettered_by_error"], serde_json::json!({"INVALID_TIMESTAMP": 3}), "{ledger}");
+    assert_eq!(ledger["possible_duplicates"], 0, "{ledger}");
+}
+
+#[test]
+fn a_time_that_is_refused_is_held_where_the_topic_says_so() {
+    let cluster = DevKafka::start(1);
+    let kafka = "retry_backoff = \"10ms\"\nretry_backoff_max = \"50ms\"";
+    let rest = "[producer]\non_invalid_timestamp = \"hold\"";
+    let daemon =
+        Daemon::start(&cluster.bootstrap(), crate::support::daemon::Extra { kafka, rest, ..Default::default() });
+    let topic = new_topic(&cluster, "times", 1);
+    let year = std::time::Duration::from_secs(365 * 24 * 3600);
+    cluster.set_timestamp_range(&topic, year / 365, year).expect("the topic exists");
+    let mut client = daemon.connect();
+    client.send_produce(&Produce::new(&topic, &[Outgoing { timestamp: Some(LONG_AGO), ..record(1, 10) }]));
+    daemon.wait_for_status("a parked partition", SOON, |status| {
+        let topics = status["topics"].as_array()?;
+        let parked = topics.iter().find(|found| found["name"] == topic)?["parked"].as_array()?;
+        parked.first().filter(|parked| parked["code"] == 32).map(|_| ())
+    });
+    cluster.set_timestamp_range(&topic, year * 100, year).expect("the topic exists");
+    assert_eq!(client.read_produce_answer().error_code, 0);
+    assert_eq!(cluster.read_partition(&topic, 0)[0].timestamp, LONG_AGO);
+}
