@@ -94,6 +94,8 @@ pub(super) struct Inquiries {
 impl Inquiries {
     /// Asks as soon as there is room.
     pub fn ask(&mut self, context: &Arc<Context>, address: &HostPort, inquiry: Inquiry) {
+        // One that the partition no longer waits for.
+        self.waiting.retain(|waiting| !Arc::ptr_eq(&waiting.partition, &inquiry.partition));
         self.waiting.push_back(inquiry);
         self.start(context, address);
     }

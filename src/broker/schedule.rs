@@ -105,9 +105,10 @@ impl Schedule {
             }
             window.listing = Listing::None;
             if partition.hand_over() {
-                // What the old leader's answer made it wait for does not hold for the new one (KIP-951).
+                // What the old leader's answer made it wait for does not hold for the new one (KIP-951), nor what it is asked.
                 if let Some(flight) = &mut window.flight {
                     flight.not_before = None;
+                    flight.inquiry = None;
                 }
                 return;
             }

@@ -179,8 +179,13 @@ impl Partition {
         if is_it(&home.current) {
             home.current = home.next.take();
             drop(home);
-            // The lists that it stood in are gone with the task.
-            self.window.lock().listing = Listing::None;
+            // The lists that it stood in are gone with the task, and so is what the task was to find out.
+            let mut window = self.window.lock();
+            window.listing = Listing::None;
+            if let Some(flight) = &mut window.flight {
+                flight.inquiry = None;
+            }
+            drop(window);
             self.announce();
         }
     }

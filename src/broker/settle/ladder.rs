@@ -10,9 +10,10 @@ use crate::broker::lanes::ProducerIds;
 use crate::broker::verdict::{Action, speaks_of_records, verdict};
 use crate::queue::ledger::DuplicateCause;
 use crate::queue::window::{Attempt, Parked, Phase, Refusal, Side, Why, Window, comes_before};
+use crate::wire::codes;
 
-/// Rounds of probes that may all answer 45 before that is taken as Kafka's loss.
-const PROBE_ROUNDS_MAX: u32 = 3;
+/// Rounds in which nothing answers anything but 45 before that is taken as Kafka's loss.
+const ROUNDS_MAX: u32 = 3;
 
 /// How often in a row a question may fail before it is taken as one that cannot be answered.
 const FAILED_INQUIRIES_MAX: u32 = 5;
@@ -52,7 +53,7 @@ impl Window {
         let finding = match finding {
             Finding::Failed => {
                 flight.inquiries_failed += 1;
-                if flight.inquiries_failed <= FAILED_INQUIRIES_MAX || matches!(phase, Phase::NewId(_)) {
+                if flight.inquiries_failed <= FAILED_INQUIRIES_MAX {
                     // Perhaps somebody else leads: the ladder begins anew.
                     effects.push(Effect::RefreshMetadata);
                     return self.hold(terms, terms.backoff);
@@ -67,7 +68,10 @@ impl Window {
             (Phase::Ask, _) => self.probe_all(terms, effects),
             (Phase::Scan(_), Finding::There(attempt, offset)) => self.succeeded(attempt, offset, terms.now, effects),
             (Phase::Scan(why), finding) => self.not_found(why, finding == Finding::Absent, terms, effects),
-            (Phase::NewId(_), _) => self.hold(terms, terms.backoff),
+            (Phase::NewId(_), _) => {
+                let message = "all epochs of the producer id are used up, and no broker gives another one".to_owned();
+                self.park(Parked { code: codes::INVALID_PRODUCER_EPOCH, message: Some(message) }, terms);
+            }
             (Phase::Go | Phase::Probe { .. } | Phase::Follow, _) => {}
         }
     }
@@ -82,8 +86,8 @@ impl Window {
                 self.probe(list, Why::Which { refused: false }, terms, effects);
             }
             Some(last) if last != first.wrapping_sub(1) & i32::MAX => self.kafka_lost(terms, effects),
-            // It is no longer there.
-            _ => self.hold(terms, terms.backoff),
+            // It is no longer there; or again and again, the leader knows the producer in an earlier epoch only.
+            _ => self.nothing_succeeded(terms, effects),
         }
     }
 
@@ -161,19 +165,22 @@ impl Window {
         match why {
             Why::Settle(refusal) => self.may_be_there(refusal, terms, effects),
             Why::Which { refused: true } => self.set_phase(Phase::Scan(why)),
-            Why::Which { refused: false } | Why::Resend => {
-                // All 45. Once: what is there changed meanwhile. Again and again: it is not there.
-                let Some(flight) = &mut self.flight else { return };
-                flight.rounds += 1;
-                if flight.rounds > PROBE_ROUNDS_MAX {
-                    return self.kafka_lost(terms, effects);
-                }
-                self.hold(terms, terms.backoff);
-            }
+            // All 45.
+            Why::Which { refused: false } | Why::Resend => self.nothing_succeeded(terms, effects),
             Why::Follows | Why::Forgotten | Why::Fenced => {
                 self.redeliver(DuplicateCause::Unsettled, terms, effects);
             }
         }
+    }
+
+    /// Once: what is there changed meanwhile. Again and again: Kafka has lost it.
+    fn nothing_succeeded(&mut self, terms: &mut Terms<'_>, effects: &mut Vec<Effect>) {
+        let Some(flight) = &mut self.flight else { return };
+        flight.rounds += 1;
+        if flight.rounds > ROUNDS_MAX {
+            return self.kafka_lost(terms, effects);
+        }
+        self.hold(terms, terms.backoff);
     }
 
     /// A scan has come to the log's end, or could not be done.

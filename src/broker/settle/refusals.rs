@@ -60,13 +60,13 @@ impl Window {
             let (attempt, bytes, charged) = (whole.attempt(), whole.bytes.clone(), whole.charged);
             flight.versions.push(Version { attempt, bytes, charged });
         }
-        let (stamp, side, counted) = (whole.stamp, whole.side, whole.counted);
+        let Batch { stamp, side, counted, lost, restamped, .. } = whole;
         let mut sequence = stamp.base_sequence;
         let mut more = 0;
         for (place, (sealed, marks)) in with_marks(pieces, whole.marks).into_iter().enumerate() {
             let stamp = Stamp { base_sequence: sequence, ..stamp };
             sequence = next_sequence(sequence, sealed.count());
-            let batch = Batch { counted, restamped: whole.restamped, ..numbered(sealed, marks, stamp, side) };
+            let batch = Batch { counted, lost, restamped, ..numbered(sealed, marks, stamp, side) };
             more += batch.charged;
             self.batches.insert(place, batch);
         }

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::config::Config;
 use crate::queue::item::Payload;
+use crate::queue::window::{ConnectionId, Flight};
 use crate::record::{Record, Run};
 
 fn partition() -> Arc<Partition> {
@@ -82,10 +83,14 @@ fn a_partition_goes_to_the_next_when_its_drainers_task_has_ended() {
     let (partition, old, new) = (partition(), Drainer::new(1), Drainer::new(2));
     partition.assign(&old);
     partition.assign(&new);
+    let mut flight = Flight::new(ConnectionId(1), Instant::now());
+    flight.inquiry = Some(1);
+    partition.window().flight = Some(flight);
     partition.window().listing = Listing::Queued;
     partition.abandon(&old);
     assert!(partition.is_drained_by(&new) && !partition.is_leaving() && new.next_ready().is_some());
     assert_eq!(partition.window().listing, Listing::None);
+    assert_eq!(partition.window().flight.as_ref().unwrap().inquiry, None);
     partition.abandon(&new);
     assert!(!partition.has_leader());
 }

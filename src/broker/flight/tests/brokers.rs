@@ -164,6 +164,20 @@ impl Brokers {
         self.replicas[self.leader].log[..self.high_watermark()].iter().find(is_it).map(|stored| stored.offset)
     }
 
+    /// The other replica leads, without the last of what was committed: so many batches, which are returned as numbers.
+    pub fn elect_unclean(&mut self, batches: usize) -> Vec<u32> {
+        let committed = self.high_watermark();
+        let keep = committed.saturating_sub(batches);
+        let gone = &self.replicas[self.leader].log[keep..committed];
+        let gone = gone.iter().flat_map(|batch| batch.numbers.iter().copied()).collect();
+        (self.leader, self.leader_epoch) = (1 - self.leader, self.leader_epoch + 1);
+        self.replicas.iter_mut().for_each(|replica| {
+            replica.truncate(keep);
+            replica.snapshot_only();
+        });
+        gone
+    }
+
     /// A clean change: what is not on the new leader had not been acknowledged.
     pub fn change_leader(&mut self, from_snapshot: bool) {
         let (old, new) = (self.leader, 1 - self.leader);

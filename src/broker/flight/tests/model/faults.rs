@@ -40,7 +40,7 @@ impl World {
         self.faults -= 1;
         let replica = self.random.usize(..2);
         // Where old and fresh records meet: in every other world only what makes pieces, and forgets them.
-        let kinds: &[u32] = if self.cuts_and_forgets { &[2, 7, 7, 8, 8] } else { &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9] };
+        let kinds: &[u32] = if self.cuts_and_forgets { &[2, 7, 7, 8, 8] } else { &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10] };
         match *self.random.choice(kinds).unwrap() {
             0 if self.line.waiting.is_none() => {
                 if let Some((attempt, _)) = self.line.requests.pop_front() {
@@ -80,6 +80,15 @@ impl World {
             }
             9 if self.climate.poison => {
                 self.brokers.poison = self.brokers.poison.is_none().then_some(self.poison);
+            }
+            10 if self.climate.unclean => {
+                let batches = 1 + self.random.usize(..2);
+                let gone = self.brokers.elect_unclean(batches);
+                let in_flight: Vec<u32> =
+                    self.window.batches.iter().flat_map(|batch| numbers_of(&batch.bytes)).collect();
+                gone.into_iter().chain(in_flight).for_each(|number| self.taken[number as usize] = true);
+                self.zombies.clear();
+                self.lose_connection(true)?;
             }
             _ => self.faults += 1,
         }

@@ -39,7 +39,7 @@ impl World {
         let mut newest = None;
         for number in self.brokers.committed() {
             copies[number as usize] += 1;
-            if copies[number as usize] > 1 || self.dead == Some(number) {
+            if copies[number as usize] > 1 || self.dead == Some(number) || self.taken[number as usize] {
                 continue;
             }
             if newest >= Some(number) {
@@ -54,6 +54,9 @@ impl World {
             if result.error_code != if is_dead { INVALID_RECORD } else { NONE } {
                 return Err(format!("the receipt of {number} says {}", result.error_code));
             }
+            if self.taken[number as usize] {
+                continue;
+            }
             if copies == 0 && !is_dead {
                 return Err(format!("{number} is lost"));
             }
@@ -62,8 +65,8 @@ impl World {
         if doubled > self.counted {
             return Err(format!("{doubled} doubled, {} counted", self.counted));
         }
-        let Climate { limits, poison, old, .. } = self.climate;
-        if self.counted > 0 && !(limits || poison || old) {
+        let Climate { limits, poison, old, unclean, .. } = self.climate;
+        if self.counted > 0 && !(limits || poison || old || unclean) {
             return Err(format!("{} counted, and nothing can be doubled here", self.counted));
         }
         Ok(())
@@ -170,6 +173,12 @@ async fn what_is_doubled_where_brokers_forget_old_records_is_counted() {
 async fn with_all_of_these_at_once_nothing_is_lost_and_what_is_doubled_is_counted() {
     holds_read_or_not(Climate { old: true, poison: true, limits: true, ..Climate::default() });
     holds_read_or_not(Climate { old: true, poison: true, limits: true, mixed: true, ..Climate::default() });
+}
+
+#[tokio::test]
+async fn an_unclean_election_takes_what_it_takes_and_the_rest_goes_on() {
+    holds_read_or_not(Climate { unclean: true, ..Climate::default() });
+    holds_read_or_not(Climate { unclean: true, old: true, limits: true, poison: true, ..Climate::default() });
 }
 
 /// Without them something is lost, doubled or does not end in some world: so the worlds are rough enough.
