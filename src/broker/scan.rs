@@ -36,6 +36,9 @@ pub(super) async fn scan(
     // Brokers that do not say their epochs cannot be held to one.
     let Some(epoch) = epoch else { return Ok(Finding::Unknown) };
     let end = log_end(connection, within, partition, epoch).await?;
+    if from.is_some_and(|from| end < from) {
+        return Ok(Finding::Shrunk);
+    }
     let mut found = None;
     let mut read_bytes = 0;
     let mut at = from.unwrap_or(0);

@@ -51,6 +51,8 @@ pub enum Finding {
     There(Attempt, i64),
     /// None of it is there.
     Absent,
+    /// The log ends before what was acknowledged.
+    Shrunk,
     /// It cannot be found out: the topic may not be read, or the broker has no such request.
     Unknown,
     /// A new producer id.

@@ -67,6 +67,7 @@ impl Window {
             (Phase::Ask, Finding::LastSequence(last)) => self.last_sequence_is(last, terms, effects),
             (Phase::Ask, _) => self.probe_all(terms, effects),
             (Phase::Scan(_), Finding::There(attempt, offset)) => self.succeeded(attempt, offset, terms.now, effects),
+            (Phase::Scan(_), Finding::Shrunk) => self.kafka_lost(terms, effects),
             (Phase::Scan(why), finding) => self.not_found(why, finding == Finding::Absent, terms, effects),
             (Phase::NewId(_), _) => {
                 let message = "all epochs of the producer id are used up, and no broker gives another one".to_owned();

@@ -137,6 +137,11 @@ impl Brokers {
         }
     }
 
+    /// The offset behind the leader's last record.
+    pub fn end(&self) -> i64 {
+        self.replicas[self.leader].end()
+    }
+
     /// In batches: both replicas are in sync.
     pub fn high_watermark(&self) -> usize {
         self.replicas.iter().map(|replica| replica.log.len()).min().unwrap()

@@ -110,6 +110,18 @@ async fn a_last_number_before_all_that_is_in_doubt_says_that_kafka_has_lost_some
 }
 
 #[tokio::test]
+async fn a_log_that_ends_before_what_was_acknowledged_says_so_too() {
+    let (mut bench, five) = Bench::five();
+    bench.reads = true;
+    bench.adopt(2);
+    assert_eq!(bench.resend(), Some(five[0]));
+    bench.answer(five[0], INVALID_RECORD);
+    bench.find(Finding::Shrunk);
+    assert!(bench.effects.iter().any(|effect| matches!(effect, Effect::KafkaLost)));
+    assert_eq!(bench.counted(), 5);
+}
+
+#[tokio::test]
 async fn a_question_that_fails_begins_the_ladder_anew_and_one_that_always_fails_is_done_without() {
     let (mut bench, five) = Bench::five();
     bench.reads = true;
