@@ -210,6 +210,14 @@ impl Cluster {
         leader.unwrap_or_else(|| panic!("{topic}/{partition} has no leader"))
     }
 
+    /// The port of a partition's leader and in which epoch it leads.
+    #[track_caller]
+    pub fn leader_port(&self, topic: &str, partition: i32) -> (u16, i32) {
+        let leader = self.leader(topic, partition);
+        let epoch = self.partition(topic, partition).expect("the partition exists").leader_epoch;
+        (self.nodes.iter().find(|node| node.id == leader).expect("a leader is a node").port, epoch)
+    }
+
     /// Makes a node the leader of a partition of which it is a replica, while all nodes stay up.
     #[track_caller]
     pub fn move_leader(&self, topic: &str, partition: i32, to: i32) {

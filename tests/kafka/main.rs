@@ -16,3 +16,4 @@ mod chaos;
 mod check;
 mod deliver;
 mod independent_readers;
+mod inquiries;
