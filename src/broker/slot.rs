@@ -4,6 +4,7 @@
 //! it had sent is then in doubt, and whoever serves the partition next sends it again.
 
 mod answers;
+mod batches;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,16 +17,16 @@ use tracing::{debug, info, warn};
 use super::Context;
 use super::flight::{Effect, Next};
 use super::identity::IdentityError;
-use super::inquiry::{Found, Inquiries, Inquiry};
+use super::inquiry::Inquiries;
 use super::lanes::ProducerIds;
 use super::schedule::Schedule;
 use crate::backoff::Backoff;
-use crate::batch::{CutRules, Cutter};
+use crate::batch::Cutter;
 use crate::cluster::dial::{BrokerConnection, DialError};
 use crate::config::HostPort;
 use crate::queue::drainer::Drainer;
 use crate::queue::partition::Partition;
-use crate::queue::window::{Attempt, ConnectionId, Listing, Window};
+use crate::queue::window::{Attempt, ConnectionId, Listing};
 use crate::wire::WireError;
 use crate::wire::api::ApiKey;
 use crate::wire::api::produce::{self, PartitionRecords};
@@ -134,6 +135,7 @@ impl Slot {
                 tokio::select! {
                     biased;
                     () = stop.cancelled() => return,
+                    found = self.inquiries.next(&self.context, &self.address) => self.found(found),
                     () = self.drainer.woken() => {}
                     () = until(self.schedule.next_timer()) => {}
                 }
@@ -178,6 +180,7 @@ impl Slot {
                 biased;
                 () = stop.cancelled() => return false,
                 () = sleep_until(until) => return true,
+                found = self.inquiries.next(&self.context, &self.address) => self.found(found),
                 () = self.drainer.woken() => {}
             }
             self.attend();
@@ -204,6 +207,7 @@ impl Slot {
                 biased;
                 () = stop.cancelled() => return Err(Ended::Stopped),
                 link = &mut connecting => return link,
+                found = self.inquiries.next(&self.context, &self.address) => self.found(found),
                 () = self.drainer.woken() => {}
             }
             self.attend();
@@ -324,66 +328,6 @@ impl Slot {
         let frame = produce::encode(link.version, correlation_id, &kafka.client_id, kafka.request_timeout, &records)?;
         link.connection.queue(frame);
         Ok(())
-    }
-
-    /// The batch that goes next, made now if it is a new one.
-    fn next_batch(
-        &mut self,
-        partition: &Arc<Partition>,
-        window: &mut Window,
-        link: &Link,
-        now: Instant,
-    ) -> Option<Attempt> {
-        let forgotten_after = self.context.forgotten_after();
-        window.adopt(link.id, partition.topic().id(), now, forgotten_after, &mut self.effects);
-        window.age(self.context.old_before(partition.topic(), self.clock_ahead), &mut self.effects);
-        match window.next(now) {
-            Next::Resend(attempt) => Some(attempt),
-            Next::NotBefore(_) | Next::Nothing => None,
-            Next::New => {
-                self.cut(partition, window);
-                if window.may_send_built() { window.seal_built(link.ids) } else { None }
-            }
-            Next::Follow => {
-                self.cut(partition, window);
-                window.seal_follower(link.ids).or_else(|| {
-                    let mut terms = self.context.terms(partition.topic(), now, self.clock_ahead, &mut self.random);
-                    window.nothing_follows(&mut terms, &mut self.effects);
-                    None
-                })
-            }
-            Next::Inquire => {
-                if let Some((number, question)) = window.inquire() {
-                    let inquiry = Inquiry { partition: partition.clone(), number, question };
-                    self.inquiries.ask(&self.context, &self.address, inquiry);
-                }
-                None
-            }
-        }
-    }
-
-    /// Makes a batch of what waits, if none is made already.
-    fn cut(&mut self, partition: &Partition, window: &mut Window) {
-        if window.built.is_some() {
-            return;
-        }
-        let topic = partition.topic();
-        let rules = CutRules {
-            max_bytes: self.context.config.kafka.max_request_size.min(topic.largest_batch()),
-            old_before: self.context.old_before(topic, self.clock_ahead),
-        };
-        partition.lower_signal();
-        self.cutter.cut(partition, window, rules, &self.context.budget);
-    }
-
-    /// An inquiry has come to its end.
-    fn found(&mut self, found: Found) {
-        let Found { partition, number, finding } = found;
-        let now = Instant::now();
-        let mut terms = self.context.terms(partition.topic(), now, self.clock_ahead, &mut self.random);
-        partition.window().found(number, finding, &mut terms, &mut self.effects);
-        self.context.carry_out(&partition, &mut self.effects);
-        self.schedule.consider(&partition, now, self.context.is_hurried());
     }
 }
 

@@ -61,6 +61,11 @@ impl DevKafka {
         self.start_broker(id);
     }
 
+    /// Closes a broker's connections; it stays up.
+    pub fn drop_all_connections(&self, id: i32) {
+        self.block_on(self.cluster.drop_connections(id)).expect("the broker exists");
+    }
+
     fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
         self.runtime.block_on(future)
     }

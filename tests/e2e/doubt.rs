@@ -307,3 +307,23 @@ fn what_cannot_be_proven_is_held_until_it_can_be() {
     assert_eq!(settled_ledger(&daemon, 1)["possible_duplicates"], 0);
     assert_eq!(cluster.read(&topic).len(), 1);
 }
+
+#[test]
+fn what_is_found_out_while_the_connection_is_lost_is_heard() {
+    // The answer to the question comes when nothing of the partition is in flight, and its connection is gone.
+    let cluster = DevKafka::start(1);
+    let daemon = Daemon::start(&cluster.bootstrap(), IMPATIENT);
+    let topic = new_topic(&cluster, "heard", 1);
+    let old = Outgoing { timestamp: Some(1_600_000_000_000), ..Outgoing::default() };
+    let mut client = daemon.connect();
+    for round in 0..20 {
+        cluster.return_error(&topic, 0, 20, 1, true);
+        client.send_produce(&Produce::new(&topic, std::slice::from_ref(&old)));
+        let asked = |counters: &forebay::devbroker::Counters| counters.requests.get(&23).copied().unwrap_or_default();
+        cluster.wait_for("question", |counters| asked(counters) > round);
+        cluster.drop_all_connections(1);
+        assert_eq!(client.read_produce_answer().error_code, 0);
+    }
+    assert_eq!(settled_ledger(&daemon, 20)["delivered"], 20);
+    assert_eq!(cluster.read(&topic).len(), 20);
+}

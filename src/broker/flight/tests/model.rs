@@ -64,8 +64,6 @@ enum Without {
     SuccessProves,
     /// Scans go to the high watermark.
     ScanToTheLogsEnd,
-    /// Scans may go on under another leader.
-    ScanUnderOneLeader,
     /// Old batches in doubt are counted only when they cannot be looked for.
     OldOnLostConnectionsAreCounted,
     /// What is in doubt and refused is given up at once, and not counted.

@@ -59,7 +59,7 @@ impl World {
         let place = |sent: &Attempt| self.brokers.find(*sent, scan.from);
         let found = scan.sent.iter().filter_map(|sent| place(sent).map(|offset| (*sent, offset)));
         let finding = match found.max_by_key(|(sent, _)| sent.end()) {
-            _ if is_refused && self.without != Without::ScanUnderOneLeader => Finding::Failed,
+            _ if is_refused => Finding::Failed,
             _ if self.brokers.end() < scan.from => Finding::Shrunk,
             Some((sent, offset)) => Finding::There(sent, offset),
             None => Finding::Absent,
