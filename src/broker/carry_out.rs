@@ -1,5 +1,6 @@
 //! Carries out what a flight has decided: counts, answers receipts, gives memory back.
 
+use tokio::time::Instant;
 use tracing::{error, warn};
 
 use super::Context;
@@ -59,7 +60,7 @@ impl Context {
                     }
                     self.ledger.restamp(records.into());
                 }
-                Effect::TooLarge(bytes) => partition.topic().refuses_bytes(bytes),
+                Effect::TooLarge(bytes) => partition.topic().refuses_bytes(bytes, Instant::now()),
                 Effect::CodecRefused => partition.topic().refuses_codec(),
                 Effect::RefreshMetadata => self.cluster.refresh(),
                 Effect::Recharged { more, less } => {

@@ -12,6 +12,7 @@ mod registry;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use crossbeam::atomic::AtomicCell;
 use parking_lot::Mutex;
@@ -30,6 +31,9 @@ pub use registry::{TooManyTopics, Topics};
 /// Batches are not made smaller than this for being refused as too large: a single record is larger, then.
 const LARGEST_BATCH_MIN_BYTES: usize = 1 << 10;
 
+/// How long a limit on batches is taken to hold before a larger one is tried.
+const LARGEST_BATCH_HOLDS: Duration = Duration::from_secs(60);
+
 /// What a topic's partitions need to know of it.
 #[derive(Debug)]
 pub struct TopicInfo {
@@ -40,6 +44,7 @@ pub struct TopicInfo {
     id: AtomicCell<u128>,
     log_append_time: AtomicBool,
     largest_batch: AtomicUsize,
+    limited_at: AtomicCell<Option<Instant>>,
     refuses_codec: AtomicBool,
 }
 
@@ -52,6 +57,7 @@ impl TopicInfo {
             id: AtomicCell::new(0),
             log_append_time: AtomicBool::new(false),
             largest_batch: AtomicUsize::new(usize::MAX),
+            limited_at: AtomicCell::new(None),
             refuses_codec: AtomicBool::new(false),
         })
     }
@@ -71,13 +77,24 @@ impl TopicInfo {
         self.log_append_time.load(Ordering::Relaxed)
     }
 
-    /// Bytes before compression that a batch may have, as far as brokers have said.
-    pub fn largest_batch(&self) -> usize {
-        self.largest_batch.load(Ordering::Relaxed)
+    /// Bytes before compression that a batch may have, as far as brokers have said. Now and then twice as many are tried: the
+    /// limit may have been raised.
+    pub fn largest_batch(&self, now: Instant) -> usize {
+        let limit = self.largest_batch.load(Ordering::Relaxed);
+        if limit == usize::MAX {
+            return limit;
+        }
+        let is_over = |at: Instant| now.saturating_duration_since(at) >= LARGEST_BATCH_HOLDS;
+        if self.limited_at.load().is_some_and(is_over) {
+            self.limited_at.store(Some(now));
+            self.largest_batch.store(limit.saturating_mul(2), Ordering::Relaxed);
+        }
+        limit
     }
 
     /// A broker has refused a batch of so many bytes as too large; half of it may do.
-    pub fn refuses_bytes(&self, bytes: usize) {
+    pub fn refuses_bytes(&self, bytes: usize, now: Instant) {
+        self.limited_at.store(Some(now));
         self.largest_batch.fetch_min((bytes / 2).max(LARGEST_BATCH_MIN_BYTES), Ordering::Relaxed);
     }
 
@@ -267,5 +284,31 @@ impl Topic {
         *state = State::Closed;
         self.version.fetch_add(1, Ordering::Release);
         Some(held)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn a_limit_on_batches_is_halved_by_each_refusal_and_now_and_then_a_larger_one_is_tried() {
+        let topic = TopicInfo::new("t", Config::default().producer);
+        let start = Instant::now();
+        assert_eq!(topic.largest_batch(start), usize::MAX);
+        topic.refuses_bytes(100_000, start);
+        topic.refuses_bytes(80_000, start);
+        topic.refuses_bytes(90_000, start);
+        assert_eq!(topic.largest_batch(start), 40_000);
+        let later = start + LARGEST_BATCH_HOLDS;
+        topic.largest_batch(later);
+        assert_eq!([topic.largest_batch(later), topic.largest_batch(later)], [80_000; 2]);
+        topic.refuses_bytes(1, later);
+        assert_eq!(topic.largest_batch(later), LARGEST_BATCH_MIN_BYTES);
+        let mut now = later;
+        while topic.largest_batch(now) < usize::MAX {
+            now += LARGEST_BATCH_HOLDS;
+        }
     }
 }

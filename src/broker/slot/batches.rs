@@ -27,11 +27,11 @@ impl Slot {
             Next::Resend(attempt) => Some(attempt),
             Next::NotBefore(_) | Next::Nothing => None,
             Next::New => {
-                self.cut(partition, window);
+                self.cut(partition, window, now);
                 if window.may_send_built() { window.seal_built(link.ids) } else { None }
             }
             Next::Follow => {
-                self.cut(partition, window);
+                self.cut(partition, window, now);
                 window.seal_follower(link.ids).or_else(|| {
                     let mut terms = self.context.terms(partition.topic(), now, self.clock_ahead, &mut self.random);
                     window.nothing_follows(&mut terms, &mut self.effects);
@@ -49,13 +49,13 @@ impl Slot {
     }
 
     /// Makes a batch of what waits, if none is made already.
-    fn cut(&mut self, partition: &Partition, window: &mut Window) {
+    fn cut(&mut self, partition: &Partition, window: &mut Window, now: Instant) {
         if window.built.is_some() {
             return;
         }
         let topic = partition.topic();
         let rules = CutRules {
-            max_bytes: self.context.config.kafka.max_request_size.min(topic.largest_batch()),
+            max_bytes: self.context.config.kafka.max_request_size.min(topic.largest_batch(now)),
             old_before: self.context.old_before(topic, self.clock_ahead),
         };
         partition.lower_signal();
