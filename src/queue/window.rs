@@ -320,6 +320,13 @@ impl Window {
         built + self.batches.iter().map(|batch| u64::from(batch.count)).sum::<u64>()
     }
 
+    /// Whether something of that batch may have been appended by an attempt before this one.
+    pub fn may_be_a_duplicate(&self, attempt: Attempt) -> bool {
+        let batch = self.batches.iter().find(|batch| batch.attempt() == attempt);
+        !self.flight.as_ref().is_none_or(|flight| flight.versions.is_empty())
+            || batch.is_none_or(|batch| batch.in_doubt)
+    }
+
     /// Attempts that wait for their answer.
     pub fn in_flight(&self) -> usize {
         self.flight.as_ref().map_or(0, |flight| flight.in_flight.len())

@@ -327,3 +327,18 @@ fn what_is_found_out_while_the_connection_is_lost_is_heard() {
     assert_eq!(settled_ledger(&daemon, 20)["delivered"], 20);
     assert_eq!(cluster.read(&topic).len(), 20);
 }
+
+#[test]
+fn a_broker_that_has_a_batch_already_does_not_say_who_stamps_the_topics_records() {
+    // It answers with the time of what it has, as where it stamps records itself; and there nothing would be old.
+    let cluster = DevKafka::start(1);
+    let daemon = Daemon::start(&cluster.bootstrap(), IMPATIENT);
+    let topic = new_topic(&cluster, "stamps", 1);
+    let fresh = Outgoing { value: Some(b"fresh".to_vec()), ..Outgoing::default() };
+    let old = Outgoing { timestamp: Some(1_600_000_000_000), value: Some(b"old".to_vec()), ..Outgoing::default() };
+    cluster.return_error(&topic, 0, 7, 1, true);
+    assert_eq!(daemon.connect().produce(&Produce::new(&topic, &[fresh])).error_code, 0);
+    assert_eq!(cluster.counters().duplicates, 1);
+    assert_eq!(daemon.connect().produce(&Produce::new(&topic, &[old])).error_code, 0);
+    assert_eq!(cluster.producers(&topic, 0).expect("it is there").len(), 2, "the old one has an id of its own");
+}

@@ -37,9 +37,11 @@ impl Slot {
             let part = by_partition
                 .remove(&by_name)
                 .or_else(|| by_partition.remove(&(TopicRef::Id(topic.id()), partition.id())));
+            let mut window = partition.window();
             let answered = match part {
                 Some(part) => {
-                    self.learn(&partition, &part, &answer.endpoints);
+                    let may_be_a_duplicate = window.may_be_a_duplicate(attempt);
+                    self.learn(&partition, &part, may_be_a_duplicate, &answer.endpoints);
                     answered(attempt, part)
                 }
                 // Not spoken of: nobody knows.
@@ -50,21 +52,27 @@ impl Slot {
                 }
             };
             let mut terms = self.context.terms(topic, now, self.clock_ahead, &mut self.random);
-            partition.window().answered(answered, &mut terms, &mut self.effects);
+            window.answered(answered, &mut terms, &mut self.effects);
+            drop(window);
             self.context.carry_out(&partition, &mut self.effects);
             self.schedule.consider(&partition, now, self.context.is_hurried());
         }
         Ok(())
     }
 
-    /// What an answer says beside the batch's fate.
+    /// What an answer says beside the batch's fate. `may_be_a_duplicate`: it may speak of an earlier attempt, and then says the batch's own time as
+    /// that of its append, whatever the topic (Kafka's `UnifiedLog.append`).
     fn learn(
         &mut self,
         partition: &Partition,
         part: &PartitionAnswer,
+        may_be_a_duplicate: bool,
         endpoints: &[crate::wire::api::metadata::Broker],
     ) {
         if part.error_code == codes::NONE {
+            if may_be_a_duplicate {
+                return;
+            }
             if part.log_append_time >= 0 {
                 self.clock_ahead = part.log_append_time.saturating_sub((self.context.clock)()).max(0);
             }

@@ -133,7 +133,8 @@ fn append(
     let known = partition.knows(numbers.producer_id);
     if let Verdict::Duplicate(offset) = verdict {
         cluster.counters.duplicates += 1;
-        return Ok((offset, append_time));
+        // Whatever the topic says: Kafka answers the stored batch's time (`UnifiedLog.append`).
+        return Ok((offset, append_time.or(Some(batch.max_timestamp()))));
     }
     if !known && let Some(code) = cluster.faults.takes_first_batch(name, part.partition) {
         return Err(Refusal::of(code));
