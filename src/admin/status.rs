@@ -124,6 +124,9 @@ pub struct Topic {
     pub without_leader: u64,
     /// Partitions that are not sent to because of an error that only a person can mend.
     pub parked: Vec<Parked>,
+    /// Partitions whose answers come late, and which are sent on a connection of their own for it.
+    #[serde(default)]
+    pub late: Vec<i32>,
 }
 
 /// A partition that is not sent to, and why.

@@ -155,6 +155,20 @@ impl Schedule {
         self.queued.push_front(partition);
     }
 
+    /// Takes out those of the queue that have nothing in flight.
+    pub fn take_idle(&mut self) -> Vec<Arc<Partition>> {
+        let (idle, others) = self.queued.drain(..).partition(|partition| {
+            let mut window = partition.window();
+            let is_idle = window.listing == Listing::Queued && window.in_flight() == 0;
+            if is_idle {
+                window.listing = Listing::None;
+            }
+            is_idle
+        });
+        self.queued = others;
+        idle.into()
+    }
+
     /// How many may have something to send.
     pub fn queued(&self) -> usize {
         self.queued.len()

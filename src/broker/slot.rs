@@ -4,9 +4,10 @@
 //! it had sent is then in doubt, and whoever serves the partition next sends it again.
 
 mod answers;
+mod apart;
 mod batches;
+mod link;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,26 +17,27 @@ use tracing::{debug, info, warn};
 
 use super::Context;
 use super::flight::{Effect, Next};
-use super::identity::IdentityError;
 use super::inquiry::Inquiries;
-use super::lanes::ProducerIds;
+use super::lateness::{Lateness, Usual};
 use super::schedule::Schedule;
 use crate::backoff::Backoff;
 use crate::batch::Cutter;
-use crate::cluster::dial::{BrokerConnection, DialError};
 use crate::config::HostPort;
 use crate::queue::drainer::Drainer;
-use crate::queue::partition::Partition;
-use crate::queue::window::{Attempt, ConnectionId, Listing};
+use crate::queue::window::Listing;
 use crate::wire::WireError;
-use crate::wire::api::ApiKey;
 use crate::wire::api::produce::{self, PartitionRecords};
 use crate::wire::connection::ConnectionError;
+
+pub use apart::Place;
+use link::{Ended, Link, Pending};
 
 /// One broker connection's worth of work.
 pub struct Slot {
     context: Arc<Context>,
     drainer: Arc<Drainer>,
+    place: Place,
+    usual: Usual,
     address: HostPort,
     schedule: Schedule,
     cutter: Cutter,
@@ -46,76 +48,23 @@ pub struct Slot {
     clock_ahead: i64,
 }
 
-/// A request that waits for its answer.
-struct Pending {
-    parts: Vec<(Arc<Partition>, Attempt)>,
-    deadline: Instant,
-}
-
-/// What is unanswered on a connection. Dropped, however that comes about, it is in doubt.
-struct Unanswered {
-    context: Arc<Context>,
-    id: ConnectionId,
-    requests: VecDeque<Pending>,
-}
-
-impl Unanswered {
-    fn partitions(&self) -> Vec<Arc<Partition>> {
-        self.requests.iter().flat_map(|request| &request.parts).map(|(partition, _)| partition.clone()).collect()
-    }
-}
-
-impl Drop for Unanswered {
-    fn drop(&mut self) {
-        let mut effects = Vec::new();
-        for (partition, _) in self.requests.drain(..).flat_map(|request| request.parts) {
-            partition.window().lost(self.id, &mut effects);
-            self.context.carry_out(&partition, &mut effects);
-        }
-    }
-}
-
-/// An open connection and what is unanswered on it; fields are dropped in this order, so it is closed before anything is said to
-/// be in doubt.
-struct Link {
-    connection: BrokerConnection,
-    id: ConnectionId,
-    version: i16,
-    ids: ProducerIds,
-    pending: Unanswered,
-    /// The broker asked to be left alone until then.
-    throttled_until: Option<Instant>,
-}
-
-/// Why a connection has ended.
-#[derive(Debug, thiserror::Error)]
-enum Ended {
-    #[error("told to stop")]
-    Stopped,
-    #[error(transparent)]
-    Connection(#[from] ConnectionError),
-    #[error("no answer within {0:?} (kafka.request_timeout)")]
-    Timeout(Duration),
-    #[error(transparent)]
-    Dial(#[from] DialError),
-    #[error("it takes no record batches of version 2: Kafka 0.11 or later is needed")]
-    Version,
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
-    #[error(transparent)]
-    Wire(#[from] WireError),
-    #[error("it answers what was not asked")]
-    Unasked,
-}
-
 impl Slot {
     /// For the partitions of `drainer`, over connections to `address`.
-    pub fn new(context: Arc<Context>, drainer: Arc<Drainer>, address: HostPort, random: fastrand::Rng) -> Self {
+    pub fn new(
+        context: Arc<Context>,
+        drainer: Arc<Drainer>,
+        place: Place,
+        usual: Usual,
+        address: HostPort,
+        random: fastrand::Rng,
+    ) -> Self {
         context.budget.register(&drainer);
         let schedule = Schedule::new(drainer.clone());
         Slot {
             context,
             drainer,
+            place,
+            usual,
             address,
             schedule,
             cutter: Cutter::default(),
@@ -188,19 +137,10 @@ impl Slot {
     }
 
     async fn connect(&mut self, stop: &CancellationToken) -> Result<Link, Ended> {
-        let context = self.context.clone();
-        let address = self.address.clone();
-        let mut random = self.random.fork();
-        let connecting = async move {
-            let mut connection = context.dialer.dial(&address).await?;
-            let version = connection.versions().pick(ApiKey::Produce, produce::VERSIONS).ok_or(Ended::Version)?;
-            let kafka = &context.config.kafka;
-            let backoff = context.retry_backoff();
-            let ids = context.identity.get(&mut connection, kafka.request_timeout, backoff, &mut random).await?;
-            let id = context.next_connection();
-            let pending = Unanswered { context, id, requests: VecDeque::new() };
-            Ok(Link { connection, id, version, ids, pending, throttled_until: None })
-        };
+        let (context, address, random) = (self.context.clone(), self.address.clone(), self.random.fork());
+        let learns = matches!(self.place, Place::Usual { .. });
+        let lateness = Lateness::new(self.usual.clone(), learns, Instant::now());
+        let connecting = async move { Link::open(context, &address, lateness, random).await };
         tokio::pin!(connecting);
         loop {
             tokio::select! {
@@ -219,12 +159,17 @@ impl Slot {
         let mut answered = false;
         let ended = loop {
             self.attend();
+            let late = self.late_from(&link);
+            if late.is_some_and(|late| late <= Instant::now()) {
+                self.evade();
+            }
             if let Err(cause) = self.send_while_there_is_room(&mut link) {
                 break cause.into();
             }
             let deadline = link.pending.requests.front().map(|request| request.deadline);
             let throttled = link.throttled_until.filter(|_| self.schedule.queued() > 0);
-            let timer = [deadline, throttled, self.schedule.next_timer()].into_iter().flatten().min();
+            let late = late.filter(|late| *late > Instant::now());
+            let timer = [deadline, throttled, late, self.schedule.next_timer()].into_iter().flatten().min();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break Ended::Stopped,
@@ -244,8 +189,12 @@ impl Slot {
             }
         };
         let unanswered = link.pending.partitions();
+        let (is_alone, oldest) = (link.pending.requests.len() == 1, link.pending.oldest());
         drop(link);
         let now = Instant::now();
+        if let Ended::Timeout(_) = ended {
+            self.judge(oldest.iter(), true, is_alone);
+        }
         for partition in unanswered {
             self.schedule.consider(&partition, now, true);
         }
@@ -274,7 +223,11 @@ impl Slot {
     fn send_one(&mut self, link: &mut Link, now: Instant) -> Result<(), WireError> {
         let most_bytes = self.context.config.kafka.max_request_size;
         let (mut records, mut parts, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let most_parts = if let Place::Apart { .. } = self.place { 1 } else { usize::MAX };
         for _ in 0..self.schedule.queued() {
+            if parts.len() >= most_parts {
+                break;
+            }
             let Some(partition) = self.schedule.next_queued() else { break };
             let mut window = partition.window();
             if window.listing != Listing::Queued || !partition.is_drained_by(&self.drainer) {
@@ -324,7 +277,7 @@ impl Slot {
         records.sort_by(|a, b| a.topic.cmp(&b.topic));
         let kafka = &self.context.config.kafka;
         let correlation_id = link.connection.next_correlation_id();
-        link.pending.requests.push_back(Pending { parts, deadline: now + kafka.request_timeout });
+        link.pending.requests.push_back(Pending { parts, sent: now, deadline: now + kafka.request_timeout });
         let frame = produce::encode(link.version, correlation_id, &kafka.client_id, kafka.request_timeout, &records)?;
         link.connection.queue(frame);
         Ok(())

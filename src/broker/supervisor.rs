@@ -8,17 +8,19 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use super::Context;
-use super::slot::Slot;
+use super::lateness::Usual;
+use super::slot::{Place, Slot};
 use crate::cluster::snapshot::Snapshot;
 use crate::config::HostPort;
 use crate::queue::drainer::Drainer;
 
-/// A broker task that runs.
+/// The tasks of a broker that run: one for its usual connection, one for the partitions that are kept apart.
 struct Running {
     address: HostPort,
-    drainer: Arc<Drainer>,
+    usual: Arc<Drainer>,
+    apart: Arc<Drainer>,
     stop: CancellationToken,
-    task: JoinHandle<()>,
+    tasks: Vec<JoinHandle<()>>,
 }
 
 /// A broker task has panicked. The daemon must stop, in order.
@@ -46,7 +48,10 @@ pub async fn supervise(
             biased;
             () = stop.cancelled() => break Ok(()),
             id = first_ended(&mut brokers) => {
-                brokers.remove(&id);
+                if let Some(running) = brokers.get_mut(&id) {
+                    running.stop.cancel();
+                    running.tasks.retain(|task| !task.is_finished());
+                }
                 break Err(TaskFailed(id));
             }
             Ok(()) = snapshots.changed() => {}
@@ -57,8 +62,10 @@ pub async fn supervise(
         running.stop.cancel();
     }
     for (id, running) in brokers {
-        if let Err(cause) = running.task.await {
-            error!(broker = id, error = %cause, "broker task failed");
+        for task in running.tasks {
+            if let Err(cause) = task.await {
+                error!(broker = id, error = %cause, "broker task failed");
+            }
         }
     }
     outcome
@@ -75,10 +82,13 @@ async fn retire(context: &Context, brokers: &mut HashMap<i32, Running>, snapshot
         let Some(running) = brokers.remove(&id) else { continue };
         info!(broker = id, address = %running.address, "broker has left, or has another address");
         running.stop.cancel();
-        running.task.await.map_err(|_| TaskFailed(id))?;
+        for task in running.tasks {
+            task.await.map_err(|_| TaskFailed(id))?;
+        }
         for topic in context.topics.all() {
             for partition in topic.partitions().iter().flat_map(|partitions| partitions.iter()) {
-                partition.abandon(&running.drainer);
+                partition.abandon(&running.usual);
+                partition.abandon(&running.apart);
             }
         }
     }
@@ -99,24 +109,30 @@ fn assign(
             let Some(leader) = snapshot.leader(&topic.info().name, partition.id()) else { continue };
             let Some(address) = snapshot.brokers.get(&leader) else { continue };
             let running = brokers.entry(leader).or_insert_with(|| start(context, leader, address, random.fork()));
-            partition.assign(&running.drainer);
+            partition.assign(if partition.is_apart() { &running.apart } else { &running.usual });
         }
     }
 }
 
-fn start(context: &Arc<Context>, id: i32, address: &HostPort, random: fastrand::Rng) -> Running {
-    let drainer = Drainer::new(id);
+fn start(context: &Arc<Context>, id: i32, address: &HostPort, mut random: fastrand::Rng) -> Running {
+    let (usual, apart) = (Drainer::new(id), Drainer::new(id));
     let stop = CancellationToken::new();
-    let slot = Slot::new(context.clone(), drainer.clone(), address.clone(), random);
-    let task = tokio::spawn(slot.run(stop.clone()));
-    Running { address: address.clone(), drainer, stop, task }
+    let usual_pace = Usual::default();
+    let mut slot = |place, drainer: &Arc<Drainer>| {
+        let slot =
+            Slot::new(context.clone(), drainer.clone(), place, usual_pace.clone(), address.clone(), random.fork());
+        tokio::spawn(slot.run(stop.clone()))
+    };
+    let tasks =
+        vec![slot(Place::Usual { apart: apart.clone() }, &usual), slot(Place::Apart { usual: usual.clone() }, &apart)];
+    Running { address: address.clone(), usual, apart, stop, tasks }
 }
 
 /// Waits until a task ends that was not told to.
 async fn first_ended(brokers: &mut HashMap<i32, Running>) -> i32 {
     std::future::poll_fn(|cx| {
         for (id, running) in brokers.iter_mut() {
-            if std::pin::Pin::new(&mut running.task).poll(cx).is_ready() {
+            if running.tasks.iter_mut().any(|task| std::pin::Pin::new(task).poll(cx).is_ready()) {
                 return std::task::Poll::Ready(*id);
             }
         }

@@ -90,6 +90,7 @@ fn topic_status(topic: &Topic) -> status::Topic {
         name: topic.info().name.to_string(),
         partitions: partitions().count() as u64,
         held_records: held_records(topic),
+        late: partitions().filter(|partition| partition.is_apart()).map(|partition| partition.id()).collect(),
         without_leader: partitions().filter(|partition| !partition.has_leader()).count() as u64,
         parked: partitions().filter_map(parked).collect(),
     }

@@ -4,7 +4,7 @@
 //! [`Partition::hand_over`]): never while something is in flight on the old one's connection.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use crossbeam::queue::SegQueue;
 use parking_lot::{Mutex, MutexGuard};
@@ -14,6 +14,9 @@ use super::item::Item;
 use super::signal::{Signal, Urgency};
 use super::topic::TopicInfo;
 use super::window::{Listing, Window};
+
+/// After so many answers in time a partition that was late shares a connection with the others again.
+const QUICK_ANSWERS: u8 = 3;
 
 /// Who drains a partition now, and who shall from when its old connection has answered.
 #[derive(Debug, Default)]
@@ -33,6 +36,8 @@ pub struct Partition {
     waiting: AtomicUsize,
     /// How many records that is.
     waiting_records: AtomicUsize,
+    /// Answers in time that are missing until it may share a connection again; 0 while it does.
+    apart: AtomicU8,
     home: Mutex<Home>,
     window: Mutex<Window>,
 }
@@ -47,6 +52,7 @@ impl Partition {
             signal: Signal::default(),
             waiting: AtomicUsize::new(0),
             waiting_records: AtomicUsize::new(0),
+            apart: AtomicU8::new(0),
             home: Mutex::default(),
             window: Mutex::default(),
         })
@@ -198,6 +204,33 @@ impl Partition {
     /// The broker whose task drains it.
     pub fn leader(&self) -> Option<i32> {
         self.home.lock().current.as_ref().map(|drainer| drainer.broker)
+    }
+
+    /// Whether it is kept apart from the others of its broker, on the second connection.
+    pub fn is_apart(&self) -> bool {
+        self.apart.load(Ordering::Relaxed) > 0
+    }
+
+    /// Its answer was late: from now on it is kept apart. For its drainer, which then assigns it anew.
+    pub fn keep_apart(&self) {
+        self.apart.store(QUICK_ANSWERS, Ordering::Relaxed);
+    }
+
+    /// Whether an answer was in time since it is kept apart.
+    pub fn has_been_in_time(&self) -> bool {
+        self.apart.load(Ordering::Relaxed) < QUICK_ANSWERS
+    }
+
+    /// It shares a connection with the others again. For its drainer, which then assigns it anew.
+    pub fn rejoin(&self) {
+        self.apart.store(0, Ordering::Relaxed);
+    }
+
+    /// Its answer was in time. False as long as it is to be kept apart. For its drainer.
+    pub fn was_in_time(&self) -> bool {
+        let left = self.apart.load(Ordering::Relaxed).saturating_sub(1);
+        self.apart.store(left, Ordering::Relaxed);
+        left == 0
     }
 
     /// Tells the drainer to look.

@@ -67,10 +67,10 @@ fn a_partition_moves_only_when_its_old_leader_has_answered_or_is_given_up() {
             let (partition, leader) = (round % 2, cluster.leader(&topic, round % 2));
             cluster.hold_answers(At::Broker(leader));
             cluster.wait_for("answer held", |counters| counters.held_answers > 0);
-            let connections = cluster.counters().connections;
+            let duplicates = cluster.counters().duplicates;
             cluster.move_leader(&topic, partition, 3 - leader);
             if !answers_at_last {
-                cluster.wait_for("new connection", |counters| counters.connections > connections);
+                cluster.wait_for("batch sent again", |counters| counters.duplicates > duplicates);
             }
             cluster.release_answers();
         }

@@ -13,6 +13,7 @@ mod doubt;
 mod errors;
 mod faults;
 mod hostile;
+mod isolation;
 mod malformed;
 mod memory;
 mod produce;

@@ -1,6 +1,7 @@
 //! What a slot does with the answers of its broker.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::debug;
@@ -12,6 +13,9 @@ use crate::queue::partition::Partition;
 use crate::queue::window::Attempt;
 use crate::wire::api::produce::{self, PartitionAnswer, TopicRef};
 use crate::wire::codes;
+
+/// A broker that asks for a longer pause has said something else: quotas are over windows of seconds.
+const THROTTLE_MAX: Duration = Duration::from_secs(60);
 
 impl Slot {
     /// An answer to the oldest request.
@@ -27,8 +31,10 @@ impl Slot {
         };
         let now = Instant::now();
         if !answer.throttle.is_zero() {
-            link.throttled_until = Some(now + answer.throttle);
+            link.throttled_until = Some(now + answer.throttle.min(THROTTLE_MAX));
         }
+        let late = link.lateness.answered(request.sent, now);
+        self.judge(request.parts.iter().map(|(partition, _)| partition), late, link.pending.requests.is_empty());
         let mut by_partition: HashMap<(TopicRef, i32), PartitionAnswer> =
             answer.partitions.into_iter().map(|part| ((part.topic.clone(), part.partition), part)).collect();
         for (partition, attempt) in request.parts {

@@ -112,6 +112,7 @@ fn topics(out: &mut String, topics: &[Topic]) {
         row(name, std::array::from_fn(|column| cells[column].as_str()));
     }
     parked(out, topics);
+    late(out, topics);
 }
 
 fn columns(topic: &Topic) -> [String; 4] {
@@ -130,6 +131,18 @@ fn parked(out: &mut String, topics: &[Topic]) {
             let (name, message) = (plain(&parked.name), plain(&parked.message));
             let (topic, partition, code) = (plain(&topic.name), parked.partition, parked.code);
             line(out, format_args!("  {topic}-{partition}: {name} ({code}): {message}"));
+        }
+    }
+}
+
+fn late(out: &mut String, topics: &[Topic]) {
+    if topics.iter().all(|topic| topic.late.is_empty()) {
+        return;
+    }
+    line(out, format_args!("\nlate, on a connection of their own"));
+    for topic in topics {
+        for partition in &topic.late {
+            line(out, format_args!("  {}-{partition}", plain(&topic.name)));
         }
     }
 }
@@ -178,6 +191,7 @@ mod tests {
                     partitions: 3,
                     without_leader: 1,
                     parked: vec![parked],
+                    late: vec![0],
                     ..Topic::default()
                 },
                 Topic { name: "typo".to_owned(), held_records: 1000, ..Topic::default() },
@@ -212,6 +226,9 @@ typo            unknown  1,000               0       0
 
 parked
   logs-2: TOPIC_AUTHORIZATION_FAILED (29): allow forebay to write \u{fffd}[31mhere
+
+late, on a connection of their own
+  logs-0
 "
         );
     }
