@@ -134,6 +134,7 @@ impl MetadataTask {
 
     async fn wait_out(&self, earliest: Instant, stop: &CancellationToken) {
         tokio::select! {
+            biased;
             () = stop.cancelled() => {}
             () = sleep_until(earliest) => {}
         }
@@ -144,6 +145,7 @@ impl MetadataTask {
         let mut hints = Vec::new();
         loop {
             tokio::select! {
+                biased;
                 Ok(()) = changes.changed() => return true,
                 () = self.wanted.notified() => return false,
                 1.. = self.hints.recv_many(&mut hints, HINTS_MAX) => self.take_hints(&mut hints),

@@ -7,8 +7,12 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::config::HostPort;
-use crate::wire::api::metadata::{Broker, Metadata, Topic};
+use crate::wire::api::metadata::{self, Broker, Metadata, Topic};
 use crate::wire::codes;
+
+/// Answers in a row with older epochs than those known before they are believed: a broker that is behind is not so for long. A
+/// topic that was made anew begins its epochs anew, which only brokers that give topic ids say at once.
+const REWINDS_MAX: u32 = 5;
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,6 +38,8 @@ pub struct TopicState {
     pub id: Uuid,
     /// By partition number. Empty while the topic is unknown.
     pub leaders: Vec<Leader>,
+    /// Answers in a row that said an older epoch than a known one.
+    rewinds: u32,
 }
 
 /// Who leads a partition.
@@ -50,6 +56,8 @@ pub struct Leader {
 pub struct Hint {
     /// The topic.
     pub topic: Arc<str>,
+    /// Its id, as it was answered for; nil where requests go by name.
+    pub topic_id: Uuid,
     /// The partition.
     pub partition: i32,
     /// The leader's id and epoch.
@@ -115,7 +123,10 @@ impl Snapshot {
     /// The leader as it is known, of a partition of which a hint speaks.
     fn known(&self, hint: &Hint) -> Option<&Leader> {
         let index = usize::try_from(hint.partition).ok().filter(|_| hint.leader.0 >= 0)?;
-        self.topics.get(&hint.topic)?.leaders.get(index)
+        let topic = self.topics.get(&hint.topic)?;
+        // Made anew since it was asked: its epochs are others.
+        let is_same = hint.topic_id.is_nil() || hint.topic_id == topic.id;
+        topic.leaders.get(index).filter(|_| is_same)
     }
 
     fn take(&mut self, hint: &Hint) {
@@ -131,6 +142,18 @@ impl Snapshot {
 }
 
 impl TopicState {
+    /// Whether the epochs have gone back for so long that it must be another topic of that name.
+    fn has_rewound(&mut self, topic: &Topic) -> bool {
+        let is_behind = |partition: &metadata::Partition| {
+            let known = usize::try_from(partition.id).ok().and_then(|index| self.leaders.get(index));
+            partition.leader_epoch >= 0 && known.is_some_and(|known| partition.leader_epoch < known.epoch)
+        };
+        let rewinds = if topic.partitions.iter().any(is_behind) { self.rewinds + 1 } else { 0 };
+        let has_rewound = rewinds > REWINDS_MAX;
+        self.rewinds = if has_rewound { 0 } else { rewinds };
+        has_rewound
+    }
+
     fn learn(&mut self, topic: &Topic) {
         self.error_code = topic.error_code;
         if topic.partitions.is_empty() {
@@ -138,7 +161,7 @@ impl TopicState {
             return;
         }
         // Epochs count within one topic: one that was deleted and made again begins anew.
-        let again = topic.id != self.id && !self.id.is_nil();
+        let again = self.has_rewound(topic) || topic.id != self.id && !self.id.is_nil();
         self.id = topic.id;
         if again {
             self.leaders.clear();
@@ -205,15 +228,34 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_older_epoch_is_believed_when_it_is_said_again_and_again() {
+        let now = Instant::now();
+        let mut known = Snapshot::default().after(&answer(7, &[(1, 5)]), now);
+        for _ in 0..REWINDS_MAX {
+            known = known.after(&answer(7, &[(2, 0)]), now);
+            assert_eq!(known.leader("t", 0), Some(1));
+        }
+        assert_eq!(known.after(&answer(7, &[(1, 5)]), now).after(&answer(7, &[(2, 0)]), now).leader("t", 0), Some(1));
+        known = known.after(&answer(7, &[(2, 0)]), now);
+        assert_eq!(known.leader("t", 0), Some(2));
+    }
+
+    #[tokio::test]
     async fn a_hint_counts_if_its_epoch_is_later() {
         let known = Snapshot::default().after(&answer(7, &[(1, 5)]), Instant::now());
         let endpoint = Broker { id: 3, host: "new".into(), port: 1, rack: None };
-        let hint = |leader| Hint { topic: "t".into(), partition: 0, leader, endpoints: vec![endpoint.clone()] };
+        let topic_id = Uuid::from_u128(7);
+        let hint =
+            |leader| Hint { topic: "t".into(), topic_id, partition: 0, leader, endpoints: vec![endpoint.clone()] };
         let next = known.with_hints(&[hint((2, 7)), hint((3, 6)), hint((3, 8))]).expect("news");
         assert_eq!((next.leader("t", 0), next.generation), (Some(3), known.generation + 1));
         assert_eq!(next.brokers[&3].host, "new");
         assert!(known.with_hints(&[hint((3, 5)), hint((-1, 9))]).is_none());
         assert_eq!(known.with_hints(&[hint((2, 7)), hint((3, 6))]).expect("news").leader("t", 0), Some(2));
+        let of_another = Hint { topic_id: Uuid::from_u128(6), ..hint((3, 6)) };
+        assert!(known.with_hints(&[of_another]).is_none());
+        let by_name = Hint { topic_id: Uuid::nil(), ..hint((3, 6)) };
+        assert!(known.with_hints(&[by_name]).is_some());
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::debug;
+use uuid::Uuid;
 
 use super::{Ended, Link, Slot};
 use crate::broker::flight::Answered;
@@ -91,6 +92,10 @@ impl Slot {
         if let Some(leader) = part.current_leader {
             self.context.cluster.hint(Hint {
                 topic: partition.topic().name.clone(),
+                topic_id: match part.topic {
+                    TopicRef::Id(id) => id,
+                    TopicRef::Name(_) => Uuid::nil(),
+                },
                 partition: partition.id(),
                 leader,
                 endpoints: endpoints.to_vec(),
