@@ -1,6 +1,6 @@
 //! Builds the broker tasks as the cluster changes, and gives each its partitions.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::task::JoinHandle;
@@ -34,7 +34,7 @@ pub async fn supervise(
     mut random: fastrand::Rng,
     stop: CancellationToken,
 ) -> Result<(), TaskFailed> {
-    let mut brokers: HashMap<i32, Running> = HashMap::new();
+    let mut brokers: BTreeMap<i32, Running> = BTreeMap::new();
     let mut snapshots = context.cluster.follow();
     let mut topics = context.topics.follow();
     let outcome = loop {
@@ -72,7 +72,11 @@ pub async fn supervise(
 }
 
 /// Ends the tasks of brokers that have left or have another address. What they had in flight is in doubt.
-async fn retire(context: &Context, brokers: &mut HashMap<i32, Running>, snapshot: &Snapshot) -> Result<(), TaskFailed> {
+async fn retire(
+    context: &Context,
+    brokers: &mut BTreeMap<i32, Running>,
+    snapshot: &Snapshot,
+) -> Result<(), TaskFailed> {
     let gone: Vec<i32> = brokers
         .iter()
         .filter(|(id, running)| snapshot.brokers.get(id) != Some(&running.address))
@@ -99,7 +103,7 @@ async fn retire(context: &Context, brokers: &mut HashMap<i32, Running>, snapshot
 /// where it is.
 fn assign(
     context: &Arc<Context>,
-    brokers: &mut HashMap<i32, Running>,
+    brokers: &mut BTreeMap<i32, Running>,
     snapshot: &Snapshot,
     random: &mut fastrand::Rng,
 ) {
@@ -129,7 +133,7 @@ fn start(context: &Arc<Context>, id: i32, address: &HostPort, mut random: fastra
 }
 
 /// Waits until a task ends that was not told to.
-async fn first_ended(brokers: &mut HashMap<i32, Running>) -> i32 {
+async fn first_ended(brokers: &mut BTreeMap<i32, Running>) -> i32 {
     std::future::poll_fn(|cx| {
         for (id, running) in brokers.iter_mut() {
             if running.tasks.iter_mut().any(|task| std::pin::Pin::new(task).poll(cx).is_ready()) {

@@ -29,9 +29,10 @@ pub async fn run(router: Arc<Router>, cluster: Cluster, mut random: fastrand::Rn
         }
         let growing = router.grow_all(&mut random);
         is_new = tokio::select! {
+            biased;
             () = stop.cancelled() => return,
-            () = sleep(growing.unwrap_or_default()), if growing.is_some() => false,
             changed = snapshots.changed() => if changed.is_ok() { true } else { return },
+            () = sleep(growing.unwrap_or_default()), if growing.is_some() => false,
         };
     }
 }

@@ -67,9 +67,11 @@ impl Topics {
         self.by_name.get(name).map(|topic| topic.clone())
     }
 
-    /// All of them, in no order.
+    /// All of them, by name: what follows from a look at all topics is the same each time.
     pub fn all(&self) -> Vec<Arc<Topic>> {
-        self.by_name.iter().map(|entry| entry.value().clone()).collect()
+        let mut all: Vec<Arc<Topic>> = self.by_name.iter().map(|entry| entry.value().clone()).collect();
+        all.sort_unstable_by(|a, b| a.info().name.cmp(&b.info().name));
+        all
     }
 
     /// As [`Topic::place`]; tells those who follow [`Topics::follow`].
