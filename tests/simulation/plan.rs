@@ -1,0 +1,160 @@
+//! What a schedule is like, all of it from its seed: the cluster, the clients, and which faults can happen.
+//!
+//! Each schedule allows some faults only, so that each also happens without the others (swarm testing).
+
+use std::time::Duration;
+
+use forebay::config::{CompressionType, Config, HostPort};
+
+use crate::kafka::Settings;
+use crate::kafka::controls::BOOTSTRAP_PORT;
+
+/// Something that goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A connection is lost; the client hears of it or does not.
+    Cut,
+    /// A connection carries nothing for a while.
+    Stall,
+    /// A broker is killed, or its host loses power; it starts again later, perhaps elsewhere.
+    Crash,
+    /// A broker is stopped in order and starts again.
+    Restart,
+    /// Another replica that is in sync leads.
+    Move,
+    /// A broker's followers do not fetch, longer than they may.
+    Lag,
+    /// Brokers ask to be left alone.
+    Throttle,
+    /// Batches are appended and answered with an error, or not appended.
+    Errors,
+    /// `min.insync.replicas` cannot be had for a while.
+    InSync,
+    /// The client may not write for a while.
+    Authorisation,
+    /// `max.message.bytes` is lowered for a while.
+    Size,
+    /// Some records are refused for what they are.
+    Poison,
+    /// A topic gets more partitions.
+    Growth,
+    /// A topic is deleted, and made again.
+    Deletion,
+    /// Records are stamped longer ago than brokers remember producers.
+    Old,
+    /// Any replica may lead, where none in sync is left.
+    Unclean,
+}
+
+/// All faults, and in how many of 16 schedules each can happen.
+const FAULTS: [(Fault, u8); 16] = [
+    (Fault::Cut, 11),
+    (Fault::Stall, 5),
+    (Fault::Crash, 7),
+    (Fault::Restart, 7),
+    (Fault::Move, 7),
+    (Fault::Lag, 5),
+    (Fault::Throttle, 2),
+    (Fault::Errors, 5),
+    (Fault::InSync, 3),
+    (Fault::Authorisation, 2),
+    (Fault::Size, 3),
+    (Fault::Poison, 2),
+    (Fault::Growth, 2),
+    (Fault::Deletion, 2),
+    (Fault::Old, 3),
+    (Fault::Unclean, 1),
+];
+
+/// Faults that forebay cannot take together yet: a batch with an old record in it that is cut; a topic that comes back with fewer
+/// partitions.
+const NOT_TOGETHER_YET: [(Fault, Fault); 3] =
+    [(Fault::Old, Fault::Size), (Fault::Old, Fault::Poison), (Fault::Growth, Fault::Deletion)];
+
+fn apart(mut faults: Vec<Fault>) -> Vec<Fault> {
+    for (one, other) in NOT_TOGETHER_YET {
+        if faults.contains(&one) {
+            faults.retain(|fault| *fault != other);
+        }
+    }
+    faults
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Plan {
+    pub faults: Vec<Fault>,
+    pub settings: Settings,
+    /// Partitions of each topic.
+    pub topics: Vec<usize>,
+    pub clients: u32,
+    /// Records of each client.
+    pub records: u32,
+    /// For how long clients write and faults happen.
+    pub trouble: Duration,
+    /// The mean pause between two faults.
+    pub pause: Duration,
+    pub config: Config,
+}
+
+impl Plan {
+    /// The plan of a seed. What is drawn later is not changed by it.
+    pub fn draw(random: &mut fastrand::Rng) -> Self {
+        let faults: Vec<Fault> = FAULTS.iter().filter(|(_, of_16)| random.u8(..16) < *of_16).map(|(f, _)| *f).collect();
+        let faults = apart(faults);
+        let ms = |random: &mut fastrand::Rng, from: u64, to: u64| Duration::from_millis(random.u64(from..=to));
+        let has = |fault| faults.contains(&fault);
+        let settings = Settings {
+            brokers: random.i32(1..=4).max(2) - i32::from(random.u8(..16) == 0),
+            latency: ms(random, 1, 8),
+            learning: *random.choice([5, 50, 300, 1500].map(Duration::from_millis).iter()).expect("four"),
+            fetching: *random.choice([2, 10, 40].map(Duration::from_millis).iter()).expect("three"),
+            lag_max: ms(random, 200, 800),
+            expiry: Config::default().kafka.producer_id_expiration,
+            sweeping: if has(Fault::Old) { ms(random, 100, 1500) } else { Duration::ZERO },
+            versions: *random.choice([(13, 13), (13, 13), (12, 13), (9, 11), (7, 8), (3, 5)].iter()).expect("six"),
+            read: random.bool(),
+            unclean: has(Fault::Unclean),
+        };
+        Plan {
+            topics: (0..random.usize(1..=2)).map(|_| random.usize(1..=3)).collect(),
+            clients: random.u32(1..=3),
+            records: random.u32(10..=120),
+            trouble: ms(random, 500, 6_000),
+            pause: ms(random, 30, 600),
+            config: config(random, settings.brokers),
+            settings,
+            faults,
+        }
+    }
+
+    /// Whether a fault can happen.
+    pub fn has(&self, fault: Fault) -> bool {
+        self.faults.contains(&fault)
+    }
+
+    /// Nothing happens after which something may be counted as a possible duplicate (sending.md, "What is counted").
+    pub fn is_calm(&self) -> bool {
+        use Fault::{Deletion, Old, Poison, Size, Unclean};
+        ![Deletion, Old, Poison, Size, Unclean].into_iter().any(|fault| self.has(fault))
+    }
+}
+
+fn config(random: &mut fastrand::Rng, brokers: i32) -> Config {
+    let mut config = Config::default();
+    let kafka = &mut config.kafka;
+    kafka.bootstrap_servers =
+        (0..=brokers as u16).map(|id| HostPort { host: "broker".to_owned(), port: BOOTSTRAP_PORT + id }).collect();
+    kafka.request_timeout = Duration::from_millis(random.u64(800..=5_000));
+    kafka.socket_connection_setup_timeout = Duration::from_secs(1);
+    kafka.metadata_max_age = Duration::from_secs(random.u64(2..=60));
+    kafka.max_in_flight_requests_per_connection = random.usize(1..=6);
+    // Batches are cut as large as a request may be: small, so that there are many.
+    kafka.max_request_size = *random.choice([200, 400, 1_000, 10_000].iter()).expect("four");
+    kafka.allow_auto_create_topics = false;
+    config.producer.batch_size = kafka.max_request_size.min(random.usize(100..2_000));
+    config.producer.linger = Duration::from_millis(*random.choice([0, 2, 20].iter()).expect("three"));
+    config.producer.compression_type =
+        *random.choice([CompressionType::None, CompressionType::None, CompressionType::Lz4].iter()).expect("three");
+    config
+}
