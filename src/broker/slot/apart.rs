@@ -47,7 +47,8 @@ impl Slot {
                 }
                 Place::Apart { .. } => {}
             }
-            self.schedule.consider(&partition, now, false);
+            // Its linger is over: begun anew, it would end at once, and this be done again and again.
+            self.schedule.consider(&partition, now, true);
         }
     }
 
