@@ -23,12 +23,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::sabotage::{Rule, holds};
 use super::verdict::{Action, refuses, verdict};
 use crate::queue::ledger::DuplicateCause;
 use crate::queue::window::{
     Attempt, ConnectionId, Flight, MAX_BATCHES, Phase, Setback, Side, Version, Window, comes_before,
 };
 use crate::record::TimestampMs;
+use crate::wire::codes::{KAFKA_STORAGE_ERROR, NOT_LEADER_OR_FOLLOWER, UNKNOWN_TOPIC_OR_PARTITION};
 
 pub use exchange::{Answered, Effect, Finding, Next, Question, Terms};
 
@@ -89,6 +91,9 @@ impl Window {
         for attempt in lost {
             self.doubt(attempt, true, effects);
         }
+        if !holds(Rule::DoubtKeepsItsLane) {
+            self.new_epoch(effects);
+        }
     }
 
     /// Looks at the clocks: with nothing newer than `old_before`, a batch is old. To be called before each send.
@@ -120,14 +125,16 @@ impl Window {
             Phase::Ask | Phase::Scan(_) | Phase::NewId(_) => return Next::Inquire,
         }
         let others_fly = in_flight > 0;
-        if flight.setback.is_some() || others_fly && flight.alone {
+        if flight.setback.is_some() || others_fly && flight.alone && holds(Rule::FirstFlightAlone) {
             return Next::Nothing;
         }
         let oldest_is_old = self.batches.front().is_some_and(|batch| batch.side == Side::Old);
         if oldest_is_old && !others_fly && !flight.scanned && self.oldest_in_doubt() {
             return Next::Inquire;
         }
-        match self.batches.get(in_flight) {
+        let next =
+            if holds(Rule::OldestFirst) { Some(in_flight) } else { self.batches.len().checked_sub(in_flight + 1) };
+        match next.and_then(|next| self.batches.get(next)) {
             // A batch that was cut in two may have made more of them.
             Some(_) if in_flight >= MAX_BATCHES => Next::Nothing,
             Some(batch) if others_fly && (oldest_is_old || batch.side == Side::Old) => Next::Nothing,
@@ -175,7 +182,8 @@ impl Window {
         flight.parked = None;
         let is_probe = matches!(flight.phase, Phase::Probe { .. });
         let is_success = verdict(answer.code, false, false) == Action::Delivered;
-        if !is_success && !refuses(answer.code) {
+        let is_moved = matches!(answer.code, UNKNOWN_TOPIC_OR_PARTITION | NOT_LEADER_OR_FOLLOWER | KAFKA_STORAGE_ERROR);
+        if !is_success && !refuses(answer.code) && (holds(Rule::MovedIsDoubt) || !is_moved) {
             self.doubt(answer.attempt, false, effects);
         }
         match (is_success, is_probe) {

@@ -5,6 +5,7 @@
 //! their numbers by it and get others when they are sent, one side after the other.
 
 use super::flight::Effect;
+use super::sabotage::{Rule, holds};
 use crate::batch::BATCH_OVERHEAD_BYTES;
 use crate::queue::receipt::Mark;
 use crate::queue::window::{Attempt, Batch, Built, LaneState, Phase, Side, Window};
@@ -49,11 +50,14 @@ impl Window {
     }
 
     fn open_lane(&mut self, side: Side, ids: ProducerIds) -> Option<LaneState> {
-        self.fly_alone();
-        let own_id = self.flight.as_ref().and_then(|flight| flight.own_ids[side as usize]);
-        match i16::try_from(self.next_epoch[side as usize]) {
+        if holds(Rule::AlonePerLane) {
+            self.fly_alone();
+        }
+        let id_of = if holds(Rule::OldHasOwnId) { side } else { Side::Fresh };
+        let own_id = self.flight.as_ref().and_then(|flight| flight.own_ids[id_of as usize]);
+        match i16::try_from(self.next_epoch[id_of as usize]) {
             Ok(epoch) => {
-                let lane = Lane { producer_id: own_id.unwrap_or(ids.of(side)), epoch };
+                let lane = Lane { producer_id: own_id.unwrap_or(ids.of(id_of)), epoch };
                 Some(LaneState { lane, side, next_sequence: 0, proven: false })
             }
             // Beginning again with 0, or going on with the last one, brokers could take a batch for one that they have, and drop it.
@@ -82,7 +86,7 @@ impl Window {
         flight.phase = Phase::Go;
         flight.rounds = 0;
         flight.scanned = false;
-        flight.alone = true;
+        flight.alone |= holds(Rule::AlonePerLane);
         let gone: usize = flight.versions.drain(..).map(|version| version.charged).sum();
         effects.push(Effect::Recharged { more: 0, less: gone });
         for built in self.built.take().into_iter().chain(self.batches.drain(..).rev().map(without_numbers)) {
@@ -102,7 +106,8 @@ impl Window {
     }
 
     fn note_epoch(&mut self, LaneState { lane, side, .. }: LaneState) {
-        let next = &mut self.next_epoch[side as usize];
+        let id_of = if holds(Rule::OldHasOwnId) { side } else { Side::Fresh };
+        let next = &mut self.next_epoch[id_of as usize];
         *next = (*next).max(lane.epoch.unsigned_abs() + 1);
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::flight::Finding;
 use super::inquiry::{InquiryError, call, pick};
+use super::sabotage::{Rule, holds};
 use crate::cluster::dial::BrokerConnection;
 use crate::queue::partition::Partition;
 use crate::queue::window::{Attempt, comes_before};
@@ -45,6 +46,9 @@ pub(super) async fn scan(
     while at < end {
         let records = read(connection, within, partition, epoch, at).await?;
         read_bytes += records.len();
+        if records.is_empty() && !holds(Rule::ScanToLogEnd) {
+            break;
+        }
         if from.is_none() && read_bytes > WHOLE_LOG_BYTES_MAX {
             return Ok(Finding::Unknown);
         }

@@ -66,10 +66,8 @@ const FAULTS: [(Fault, u8); 16] = [
     (Fault::Unclean, 1),
 ];
 
-/// Faults that forebay cannot take together yet: a batch with an old record in it that is cut; a topic that comes back with fewer
-/// partitions.
-const NOT_TOGETHER_YET: [(Fault, Fault); 3] =
-    [(Fault::Old, Fault::Size), (Fault::Old, Fault::Poison), (Fault::Growth, Fault::Deletion)];
+/// Faults that forebay cannot take together yet: a topic that comes back with fewer partitions.
+const NOT_TOGETHER_YET: [(Fault, Fault); 1] = [(Fault::Growth, Fault::Deletion)];
 
 fn apart(mut faults: Vec<Fault>) -> Vec<Fault> {
     for (one, other) in NOT_TOGETHER_YET {

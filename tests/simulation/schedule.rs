@@ -9,6 +9,7 @@ use forebay::queue::budget::Budget;
 use forebay::queue::ledger::Ledger;
 use forebay::queue::topic::Topics;
 use forebay::route::{Router, placer};
+use parking_lot::RwLock;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -38,14 +39,20 @@ pub struct Outcome {
     pub possible_duplicates: u64,
 }
 
+/// Which of forebay's log lines are wanted is kept for all threads in one place, and lines are missed while it changes: a schedule with
+/// a trace runs alone.
+static TRACED: RwLock<()> = RwLock::new(());
+
 /// Runs the schedule of a seed to its end, in a runtime of its own.
 pub fn run(seed: u64, trace: &Trace) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.expect("a runtime without I/O can be had");
     let trace = trace.clone();
     if !trace.is_kept() {
+        let _others = TRACED.read();
         return runtime.block_on(schedule(seed, trace));
     }
+    let _alone = TRACED.write();
     let log = tracing_subscriber::fmt()
         .with_writer(trace.clone())
         .with_timer(Elapsed)

@@ -1,6 +1,5 @@
 //! What happened in a schedule, line by line with its time. Kept only where somebody will read it.
 
-use std::fmt::Write;
 use std::io;
 use std::sync::Arc;
 
@@ -13,24 +12,47 @@ use crate::clock;
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
-pub struct Trace(Option<Arc<Mutex<String>>>);
+pub struct Trace(Option<Kept>);
+
+#[derive(Clone, Debug)]
+enum Kept {
+    Text(Arc<Mutex<String>>),
+    /// Printed as it happens: so it also shows what never ends.
+    Printed,
+}
 
 impl Trace {
     /// One that keeps what is noted.
     pub fn kept() -> Self {
-        Trace(Some(Arc::default()))
+        Trace(Some(Kept::Text(Arc::default())))
+    }
+
+    /// One that prints it.
+    pub fn printed() -> Self {
+        Trace(Some(Kept::Printed))
     }
 
     /// Notes something of the simulated world.
     pub fn note(&self, line: impl FnOnce() -> String) {
-        let Some(lines) = &self.0 else { return };
-        let (at, line) = (clock::elapsed().as_secs_f64(), line());
-        writeln!(lines.lock(), "{at:12.6} {line}").expect("a string takes everything");
+        if self.is_kept() {
+            self.add(&format!("{:12.6} {}\n", clock::elapsed().as_secs_f64(), line()));
+        }
+    }
+
+    fn add(&self, lines: &str) {
+        match &self.0 {
+            Some(Kept::Text(text)) => text.lock().push_str(lines),
+            Some(Kept::Printed) => eprint!("{lines}"),
+            None => {}
+        }
     }
 
     /// What is kept so far.
     pub fn text(&self) -> String {
-        self.0.as_ref().map_or(String::new(), |lines| lines.lock().clone())
+        match &self.0 {
+            Some(Kept::Text(text)) => text.lock().clone(),
+            _ => String::new(),
+        }
     }
 
     /// Whether it keeps anything.
@@ -42,9 +64,7 @@ impl Trace {
 /// forebay's own log goes into the same trace.
 impl io::Write for Trace {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if let Some(lines) = &self.0 {
-            lines.lock().push_str(&String::from_utf8_lossy(bytes));
-        }
+        self.add(&String::from_utf8_lossy(bytes));
         Ok(bytes.len())
     }
 

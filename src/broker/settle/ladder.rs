@@ -7,6 +7,7 @@
 
 use crate::broker::flight::{Effect, Finding, Question, Terms};
 use crate::broker::lanes::ProducerIds;
+use crate::broker::sabotage::{Rule, holds};
 use crate::broker::verdict::{Action, speaks_of_records, verdict};
 use crate::queue::ledger::DuplicateCause;
 use crate::queue::window::{Attempt, Parked, Phase, Refusal, Side, Why, Window, comes_before};
@@ -83,7 +84,10 @@ impl Window {
         match last {
             Some(last) if !comes_before(last, first) => {
                 let ends_there = |sent: &Attempt| sent.end().wrapping_sub(1) & i32::MAX == last;
-                let list = self.attempts().into_iter().filter(ends_there).collect();
+                let list: Vec<Attempt> = self.attempts().into_iter().filter(ends_there).collect();
+                if let (false, Some(known)) = (holds(Rule::SuccessProves), list.first()) {
+                    return self.succeeded(*known, -1, terms.now, effects);
+                }
                 self.probe(list, Why::Which { refused: false }, terms, effects);
             }
             Some(last) if last != first.wrapping_sub(1) & i32::MAX => self.kafka_lost(terms, effects),

@@ -10,6 +10,7 @@ use tracing::error;
 use crate::batch::{BATCH_OVERHEAD_BYTES, measure, split, split_marks, uncompressed, with_time};
 use crate::broker::flight::{Effect, Terms};
 use crate::broker::lanes::numbered;
+use crate::broker::sabotage::{Rule, holds};
 use crate::config::InvalidTimestampPolicy;
 use crate::queue::ledger::DuplicateCause;
 use crate::queue::receipt::Mark;
@@ -71,6 +72,9 @@ impl Window {
             self.batches.insert(place, batch);
         }
         effects.push(Effect::Recharged { more, less });
+        if !holds(Rule::SplitsKeepNumbers) {
+            self.new_epoch(effects);
+        }
     }
 
     /// It is not there and will not come, or that could not be found out. What can never be taken becomes a dead letter; a batch

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use forebay::wire::api::metadata::{self, Metadata, Partition};
 use forebay::wire::api::produce::{self, PartitionAnswer, TopicRef};
-use forebay::wire::api::{ApiKey, api_versions, init_producer_id};
+use forebay::wire::api::{ApiKey, api_versions, fetch, init_producer_id};
 use forebay::wire::frame::{self, RequestFrame};
 use forebay::wire::{WireError, codes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -77,6 +77,7 @@ async fn handle(kafka: &Kafka, broker: i32, request: RequestFrame) -> Answer {
             let answer = kafka.state().producer_id(broker);
             init_producer_id::encode_response(version, correlation_id, &answer)
         }
+        ApiKey::Fetch => return fetch(kafka, broker, request).await,
         _ => kafka.state().inquire(broker, request),
     };
     Ok((answer?, Duration::ZERO))
@@ -93,6 +94,31 @@ fn api_versions(state: &State) -> Vec<(i16, i16, i16)> {
     ];
     ranges.extend(super::inquiries::versions(state.settings.read));
     ranges
+}
+
+/// Held back while there is nothing, for as long as the client allows (`DelayedFetch`).
+async fn fetch(kafka: &Kafka, broker: i32, request: RequestFrame) -> Answer {
+    let asked = fetch::decode_request(request.version, request.body)?;
+    let deadline = Instant::now() + asked.max_wait;
+    loop {
+        let changes = kafka.changes.notified();
+        tokio::pin!(changes);
+        changes.as_mut().enable();
+        let answers: Vec<_> = {
+            let state = kafka.state();
+            asked.partitions.iter().map(|part| state.read(broker, part)).collect()
+        };
+        let is_empty = answers.iter().all(|part| part.error_code == codes::NONE && part.records.is_empty());
+        if !is_empty || deadline <= Instant::now() {
+            let frame = fetch::encode_response(request.version, request.correlation_id, Duration::ZERO, &answers)?;
+            return Ok((frame, Duration::ZERO));
+        }
+        tokio::select! {
+            biased;
+            () = changes => {}
+            () = sleep_until(deadline) => {}
+        }
+    }
 }
 
 async fn produce(kafka: &Kafka, broker: i32, request: RequestFrame) -> Answer {
