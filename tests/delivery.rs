@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forebay::broker;
+use forebay::broker::slot::{Place, Slot};
 use forebay::cluster::{self, dial::Dialer};
 use forebay::config::{Config, HostPort};
 use forebay::devbroker::{At, DevCluster, Settings};
 use forebay::queue::budget::Budget;
+use forebay::queue::drainer::Drainer;
 use forebay::queue::ledger::{Balance, Ledger};
 use forebay::queue::topic::Topics;
 use forebay::record::Record;
@@ -35,6 +37,13 @@ fn now() -> i64 {
 }
 
 fn start(cluster: &DevCluster, mend: impl FnOnce(&mut Config)) -> Running {
+    let (running, context) = start_without_brokers(cluster, mend);
+    tokio::spawn(broker::supervise(context, fastrand::Rng::with_seed(8), running.stop.clone()));
+    running
+}
+
+/// Nobody sends anything yet.
+fn start_without_brokers(cluster: &DevCluster, mend: impl FnOnce(&mut Config)) -> (Running, Arc<broker::Context>) {
     let mut config = Config::default();
     config.kafka.bootstrap_servers = cluster
         .bootstrap_servers()
@@ -57,8 +66,7 @@ fn start(cluster: &DevCluster, mend: impl FnOnce(&mut Config)) -> Running {
     tokio::spawn(metadata.run(stop.clone()));
     tokio::spawn(placer::run(router.clone(), handle.clone(), random.fork(), stop.clone()));
     let context = broker::Context::new(config, topics, budget.clone(), ledger.clone(), handle, dialer, now);
-    tokio::spawn(broker::supervise(context, random, stop.clone()));
-    Running { router, ledger, budget, stop }
+    (Running { router, ledger, budget, stop }, context)
 }
 
 /// Writers, each with its own outlet, records numbered in their values.
@@ -170,4 +178,47 @@ async fn trouble_loses_and_doubles_nothing() {
     assert_eq!((balance.delivered, balance.possible_duplicates), (80_000, 0));
     check(&cluster, 8, 10_000, &["a"]);
     assert_eq!(running.budget.used(), 0, "memory is given back");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_task_that_is_dropped_leaves_nothing_in_flight_and_the_next_one_goes_on() {
+    let cluster = DevCluster::start(Settings::default()).await.expect("started");
+    cluster.create_topic("a", 1).expect("created");
+    let (running, context) = start_without_brokers(&cluster, |_| {});
+    write(&running, 2, 500, &["a"]).await;
+    let topic = running.router.topics().all().first().expect("the topic is known").clone();
+    let placed = async {
+        loop {
+            match topic.partitions() {
+                Some(partitions) => return partitions[0].clone(),
+                None => tokio::task::yield_now().await,
+            }
+        }
+    };
+    let partition = tokio::time::timeout(Duration::from_secs(60), placed).await.expect("placed");
+    let address = context.config.kafka.bootstrap_servers[0].clone();
+    let slot = |drainer: &Arc<Drainer>| {
+        let (place, random) = (Place::Usual { apart: Drainer::new(1) }, fastrand::Rng::with_seed(9));
+        Slot::new(context.clone(), drainer.clone(), place, Default::default(), address.clone(), random)
+            .run(running.stop.clone())
+    };
+    for _ in 0..3 {
+        let drainer = Drainer::new(1);
+        partition.assign(&drainer);
+        cluster.hold_answers(At::Anywhere);
+        let task = tokio::spawn(slot(&drainer));
+        cluster.wait_until(|counters| counters.held_answers > 0).await;
+        task.abort();
+        assert!(task.await.expect_err("aborted").is_cancelled());
+        assert_eq!(partition.window().in_flight(), 0);
+        partition.abandon(&drainer);
+        cluster.release_answers();
+        cluster.wait_until(|counters| counters.held_answers == 0).await;
+    }
+    let drainer = Drainer::new(1);
+    partition.assign(&drainer);
+    tokio::spawn(slot(&drainer));
+    let balance = settled(&running).await;
+    assert_eq!((balance.delivered, balance.possible_duplicates), (1000, 0));
+    check(&cluster, 2, 500, &["a"]);
 }

@@ -16,6 +16,9 @@ use crate::queue::ledger::DuplicateCause;
 use crate::queue::window::{Parked, Phase, Refusal, Setback, Side, Why, Window};
 use crate::wire::codes;
 
+/// After so many answers that the topic is unknown, it is shown as a reason why a partition makes no progress.
+const UNKNOWN_IS_SAID_AFTER: u32 = 5;
+
 /// The longest pause between two looks at what only a person can mend.
 const PARKED_BACKOFF_MAX: Duration = Duration::from_secs(10);
 
@@ -39,6 +42,7 @@ impl Window {
             Action::RetryElsewhere => {
                 effects.push(Effect::RefreshMetadata);
                 self.hold(terms, terms.backoff);
+                self.say_if_unknown(code, message);
             }
             // Not the oldest: its number comes when those before it are there.
             _ if !oldest => {}
@@ -65,6 +69,16 @@ impl Window {
         if let Some(flight) = &mut self.flight {
             flight.attempts = flight.attempts.saturating_add(1);
             flight.not_before = Some(terms.now + backoff.delay(flight.attempts, terms.random));
+        }
+    }
+
+    /// A topic that no broker knows for longer than an election takes is shown: perhaps it was deleted.
+    fn say_if_unknown(&mut self, code: i16, message: Option<String>) {
+        let is_unknown = matches!(code, codes::UNKNOWN_TOPIC_OR_PARTITION | codes::UNKNOWN_TOPIC_ID);
+        if let Some(flight) =
+            self.flight.as_mut().filter(|flight| is_unknown && flight.attempts >= UNKNOWN_IS_SAID_AFTER)
+        {
+            flight.parked = Some(Parked { code, message });
         }
     }
 

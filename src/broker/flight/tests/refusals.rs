@@ -48,6 +48,19 @@ async fn what_only_a_person_can_mend_is_parked_and_tried_again() {
 }
 
 #[tokio::test]
+async fn a_topic_that_stays_unknown_is_shown_as_the_reason() {
+    let mut bench = Bench::new();
+    let first = bench.send_new(1, Side::Fresh).unwrap();
+    for round in 1..10 {
+        bench.answer(first, UNKNOWN_TOPIC_OR_PARTITION);
+        assert_eq!(bench.window.flight.as_ref().unwrap().parked.is_some(), round >= 5, "{round}");
+        assert_eq!(bench.resend(), Some(first));
+    }
+    bench.answer(first, NONE);
+    assert!(bench.window.flight.as_ref().unwrap().parked.is_none());
+}
+
+#[tokio::test]
 async fn a_partition_whose_oldest_record_is_given_up_is_no_longer_parked() {
     let mut bench = Bench::new();
     let first = bench.send_new(1, Side::Fresh).unwrap();
