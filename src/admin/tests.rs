@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use super::client::{ClientError, get};
 use super::status::{Broker, Cluster, Ledger, Topic};
 use super::*;
-use crate::queue::ledger::{Balance, DropReason};
+use crate::queue::ledger::{Balance, DropReason, DuplicateCause};
 use tokio::net::UnixListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -138,6 +138,22 @@ fn a_balance_becomes_a_ledger_by_the_reasons_names() {
         serde_json::to_string(&ledger).unwrap(),
         r#"{"accepted":9,"delivered":5,"held":1,"dead_lettered":0,"dropped":{"stopped":1,"unknown_topic":2},"possible_duplicates":0}"#
     );
+}
+
+#[test]
+fn what_may_be_doubled_and_what_was_given_up_is_told_by_its_cause() {
+    let balance = Balance {
+        possible_duplicates: 7,
+        duplicate_causes: vec![(DuplicateCause::Old, 5), (DuplicateCause::Unclean, 2)],
+        dead_lettered: 4,
+        dead_letters: vec![(10, 1), (i16::MAX - 1, 1), (i16::MAX, 2)],
+        restamped: 3,
+        ..Balance::default()
+    };
+    let ledger = serde_json::to_value(Ledger::from(balance)).unwrap();
+    assert_eq!(ledger["possible_duplicates_by_cause"], serde_json::json!({"old": 5, "unclean": 2}));
+    let errors = serde_json::json!({"MESSAGE_TOO_LARGE": 1, "UNKNOWN_ERROR_CODE": 3});
+    assert_eq!((&ledger["dead_lettered_by_error"], &ledger["restamped"]), (&errors, &3.into()));
 }
 
 #[test]

@@ -35,6 +35,8 @@ pub(super) struct Inquiry {
     /// The question's number in its partition.
     pub number: u32,
     pub question: Question,
+    /// For the jitter of what is asked again.
+    pub random: fastrand::Rng,
 }
 
 /// What came of one.
@@ -106,9 +108,9 @@ impl Inquiries {
         {
             let (context, address) = (context.clone(), address.clone());
             self.running.spawn(async move {
-                let Inquiry { partition, number, question } = inquiry;
+                let Inquiry { partition, number, question, mut random } = inquiry;
                 let topic = &partition.topic().name;
-                let finding = find(&context, &address, &partition, question).await.unwrap_or_else(|cause| {
+                let finding = find(&context, &address, &partition, question, &mut random).await.unwrap_or_else(|cause| {
                     debug!(%topic, partition = partition.id(), error = %cause, "nothing found out about what was sent");
                     cause.finding()
                 });
@@ -136,6 +138,7 @@ async fn find(
     address: &HostPort,
     partition: &Partition,
     question: Question,
+    random: &mut fastrand::Rng,
 ) -> Result<Finding, InquiryError> {
     let mut connection = context.dialer.dial(address).await?;
     let within = context.config.kafka.request_timeout;
@@ -146,8 +149,7 @@ async fn find(
             scan(&mut connection, within, partition, epoch, from, &sent).await
         }
         Question::ProducerId => {
-            let mut random = fastrand::Rng::new();
-            let id = identity::ask(&mut connection, within, context.retry_backoff(), &mut random).await?;
+            let id = identity::ask(&mut connection, within, context.retry_backoff(), random).await?;
             Ok(Finding::ProducerId(id))
         }
     }

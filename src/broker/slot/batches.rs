@@ -40,7 +40,8 @@ impl Slot {
             }
             Next::Inquire => {
                 if let Some((number, question)) = window.inquire() {
-                    let inquiry = Inquiry { partition: partition.clone(), number, question };
+                    let inquiry =
+                        Inquiry { partition: partition.clone(), number, question, random: self.random.fork() };
                     self.inquiries.ask(&self.context, &self.address, inquiry);
                 }
                 None
