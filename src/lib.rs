@@ -26,6 +26,8 @@ pub mod record;
 pub mod sampler;
 
 pub mod config;
+
+pub mod backlog;
 pub mod wire;
 
 pub mod queue;

@@ -14,7 +14,7 @@ use source::{Source, edges, line_of, words};
 /// Modules from the bottom up, as in `ARCHITECTURE.md`: each may import those of earlier lines, never those of its own.
 const LAYERS: &[&[&str]] = &[
     &["record", "config", "backoff", "sampler"],
-    &["wire"],
+    &["wire", "backlog"],
     &["queue"],
     &["batch", "cluster"],
     &["broker", "route"],

@@ -1,0 +1,317 @@
+//! What the notes of a log mean: for each partition what is settled, sent and held, and the ledger. Pure.
+//!
+//! Entries go in, in the order of the log. An entry that comes twice changes nothing the second time, so a checkpoint may be older or
+//! newer than what is read behind it. An entry that names an index says that the records up to it existed: what of them is
+//! missing was lost to damage, and stays held until it is found missing and dropped.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::entry::{Acknowledged, Entry, IndexRange, Placed, Records, Sent};
+
+/// At most so many batches are remembered for a partition: five are in flight at most, and each may have been split several times.
+pub const SENT_MAX: usize = 256;
+
+/// All that a checkpoint says, but for the list of segments.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// Id of the cluster that all this is for; empty while it is not known.
+    pub cluster_id: Vec<u8>,
+    /// The next partition's number.
+    pub next_number: u32,
+    /// The balance.
+    pub ledger: Ledger,
+    /// Up to where each origin has handed records over.
+    pub origins: BTreeMap<Vec<u8>, i64>,
+    /// By number.
+    pub partitions: BTreeMap<u32, Partition>,
+}
+
+/// Records since the log began: accepted = delivered + held + dead + dropped.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ledger {
+    /// Stored here.
+    pub accepted: u64,
+    /// Acknowledged.
+    pub delivered: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// Of those accepted: may be there twice.
+    pub possible_duplicates: u64,
+    /// Dropped, by reason.
+    pub dropped: BTreeMap<u32, u64>,
+}
+
+/// What is known of a partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Partition {
+    /// Whatever the owner names it by; empty when damage took it.
+    pub name: Vec<u8>,
+    /// All records before this index are done with.
+    pub settled: u64,
+    /// The next new record's index.
+    pub next: u64,
+    /// What is not settled below this index may have been sent although no batch says so: notes were lost to damage.
+    pub unproven: u64,
+    /// The segment in which the first record that is not settled was written last: where to look first.
+    pub segment: u64,
+    /// Where Kafka stands.
+    pub position: KafkaPosition,
+    /// The lane in use, and its next sequence number.
+    pub lane: Option<LaneNote>,
+    /// Dead letters so far.
+    pub dead: u64,
+    /// Dropped so far, by reason.
+    pub dropped: BTreeMap<u32, u64>,
+    /// Batches that may be in doubt, in the order in which they were sent. A batch that was cut stands beside its piece.
+    pub sent: VecDeque<Sent>,
+    /// Ranges behind `settled` that will not be delivered, in order.
+    pub gone: Vec<Gone>,
+    /// Ranges behind `settled` that are records of other partitions now, in order.
+    pub placed: Vec<Placed>,
+}
+
+/// Where the last acknowledged record lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KafkaPosition {
+    /// Its offset, -1 when it is not known.
+    pub offset: i64,
+    /// Epoch of the leader that said so, -1 when it is not known.
+    pub leader_epoch: i32,
+    /// The topic's id, zero when it is not known.
+    pub topic_id: [u8; 16],
+}
+
+/// A lane as the last batch of a partition left it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaneNote {
+    /// Producer id.
+    pub producer_id: i64,
+    /// Epoch.
+    pub epoch: i16,
+    /// The next batch's first sequence number.
+    pub next_sequence: i32,
+}
+
+/// A range that will not be delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gone {
+    /// Which records.
+    pub range: IndexRange,
+    /// Kept as dead letters, not dropped.
+    pub dead: bool,
+}
+
+impl Default for KafkaPosition {
+    fn default() -> Self {
+        KafkaPosition { offset: -1, leader_epoch: -1, topic_id: [0; 16] }
+    }
+}
+
+impl Ledger {
+    /// Records that are neither delivered nor given up.
+    pub fn held(&self) -> u64 {
+        let dropped = self.dropped.values().fold(0_u64, |sum, n| sum.saturating_add(*n));
+        self.accepted.saturating_sub(self.delivered.saturating_add(self.dead).saturating_add(dropped))
+    }
+}
+
+impl State {
+    /// Takes an entry into account that stands in `segment`.
+    pub fn apply(&mut self, entry: &Entry<'_>, segment: u64) {
+        match entry {
+            Entry::Partition { number, name } => {
+                let partition = self.partitions.entry(*number).or_default();
+                partition.name = name.to_vec();
+                self.next_number = self.next_number.max(number.saturating_add(1));
+            }
+            Entry::Records(records) => self.records(records, segment),
+            Entry::Sent { partition, sent } => {
+                let (partition, _) = self.reach(*partition, sent.range.last);
+                partition.sent(*sent);
+            }
+            Entry::Acknowledged(acknowledged) => self.acknowledged(acknowledged),
+            Entry::Dropped { partition, range, reason } => self.gone(*partition, *range, Some(*reason)),
+            Entry::Dead { partition, range, .. } => self.gone(*partition, *range, None),
+            Entry::Placed { partition, placed } => self.placed(*partition, placed),
+            Entry::Cluster { id } => self.cluster_id = id.to_vec(),
+        }
+    }
+
+    /// Notes were lost to damage: what is held may have been sent.
+    pub fn doubt_what_is_held(&mut self) {
+        for partition in self.partitions.values_mut() {
+            if partition.settled < partition.next {
+                partition.unproven = partition.next;
+            }
+        }
+    }
+
+    /// The partition, which has records up to `last`, and the ledger.
+    fn reach(&mut self, number: u32, last: u64) -> (&mut Partition, &mut Ledger) {
+        self.next_number = self.next_number.max(number.saturating_add(1));
+        let partition = self.partitions.entry(number).or_default();
+        let new = (last + 1).saturating_sub(partition.next);
+        partition.next += new;
+        self.ledger.accepted = self.ledger.accepted.saturating_add(new);
+        (partition, &mut self.ledger)
+    }
+
+    fn records(&mut self, records: &Records<'_>, segment: u64) {
+        let Some(range) = records.range() else { return };
+        let known = self.partitions.get(&records.partition);
+        let held_nothing = known.is_none_or(|partition| partition.settled == partition.next);
+        let (partition, _) = self.reach(records.partition, range.last);
+        let holds_first = (range.first..=range.last).contains(&partition.settled);
+        if holds_first || (held_nothing && range.last >= partition.settled) {
+            partition.segment = segment;
+        }
+        for origin in records.origins() {
+            match self.origins.get_mut(origin.name) {
+                Some(up_to) => *up_to = origin.up_to.max(*up_to),
+                None => _ = self.origins.insert(origin.name.to_vec(), origin.up_to),
+            }
+        }
+    }
+
+    fn acknowledged(&mut self, acknowledged: &Acknowledged) {
+        let (partition, ledger) = self.reach(acknowledged.partition, acknowledged.last);
+        let Some(range) = IndexRange::new(partition.settled, acknowledged.last) else { return };
+        let delivered = range.count().saturating_sub(partition.excluded(range));
+        ledger.delivered = ledger.delivered.saturating_add(delivered);
+        ledger.possible_duplicates = ledger.possible_duplicates.saturating_add(acknowledged.possible_duplicates);
+        partition.position = KafkaPosition {
+            offset: acknowledged.offset,
+            leader_epoch: acknowledged.leader_epoch,
+            topic_id: acknowledged.topic_id,
+        };
+        partition.settle(range.last + 1);
+    }
+
+    fn gone(&mut self, number: u32, range: IndexRange, dropped: Option<u32>) {
+        let (partition, ledger) = self.reach(number, range.last);
+        for piece in partition.still_held(range) {
+            match dropped {
+                Some(reason) => {
+                    add(&mut ledger.dropped, reason, piece.count());
+                    add(&mut partition.dropped, reason, piece.count());
+                }
+                None => {
+                    ledger.dead = ledger.dead.saturating_add(piece.count());
+                    partition.dead = partition.dead.saturating_add(piece.count());
+                }
+            }
+            partition.insert_gone(Gone { range: piece, dead: dropped.is_none() });
+        }
+        partition.settle(partition.settled);
+    }
+
+    /// Placing neither adds records nor settles any: the balance stays, they are held elsewhere.
+    fn placed(&mut self, number: u32, placed: &Placed) {
+        let (partition, _) = self.reach(number, placed.range.last);
+        let known = partition.placed.iter().any(|other| other.range.first == placed.range.first);
+        if !known && placed.range.last >= partition.settled {
+            partition.placed.push(placed.clone());
+        }
+        for range in placed.parts.iter().filter_map(|part| Some((part.partition, part.range()?))) {
+            let (number, range) = range;
+            if let Some(before) = range.first.checked_sub(1) {
+                self.reach(number, before);
+            }
+            self.next_number = self.next_number.max(number.saturating_add(1));
+            let target = self.partitions.entry(number).or_default();
+            target.next = target.next.max(range.last + 1);
+        }
+    }
+}
+
+impl Partition {
+    /// Records that are neither settled, nor gone, nor records of other partitions.
+    pub fn held(&self) -> u64 {
+        match IndexRange::new(self.settled, self.next.saturating_sub(1)) {
+            Some(range) => range.count().saturating_sub(self.excluded(range)),
+            None => 0,
+        }
+    }
+
+    /// Whether a record of this range must be kept: it is not settled, and not wholly gone.
+    pub fn needs(&self, range: IndexRange) -> bool {
+        range.last >= self.settled
+            && !self
+                .gone
+                .iter()
+                .any(|gone| gone.range.first <= range.first.max(self.settled) && range.last <= gone.range.last)
+    }
+
+    fn sent(&mut self, sent: Sent) {
+        let count = sent.range.count();
+        let next = (i64::from(sent.base_sequence) + (count & 0x7fff_ffff) as i64) & 0x7fff_ffff;
+        self.lane = Some(LaneNote { producer_id: sent.producer_id, epoch: sent.epoch, next_sequence: next as i32 });
+        if sent.range.last < self.settled || self.sent.contains(&sent) {
+            return;
+        }
+        if self.sent.len() >= SENT_MAX {
+            self.sent.pop_front();
+        }
+        self.sent.push_back(sent);
+    }
+
+    /// Everything before `settled` is done with, and what is gone behind it, too.
+    fn settle(&mut self, settled: u64) {
+        self.settled = settled;
+        for gone in &self.gone {
+            if gone.range.first <= self.settled {
+                self.settled = self.settled.max(gone.range.last + 1);
+            }
+        }
+        let settled = self.settled;
+        self.gone.retain(|gone| gone.range.last >= settled);
+        self.placed.retain(|placed| placed.range.last >= settled);
+        self.sent.retain(|sent| sent.range.last >= settled);
+        self.next = self.next.max(settled);
+    }
+
+    /// Records of the range that are gone or placed.
+    fn excluded(&self, range: IndexRange) -> u64 {
+        let ranges = self.gone.iter().map(|gone| gone.range).chain(self.placed.iter().map(|placed| placed.range));
+        let overlaps =
+            ranges.filter_map(|other| IndexRange::new(other.first.max(range.first), other.last.min(range.last)));
+        overlaps.fold(0, |sum, overlap| overlap.count().saturating_add(sum))
+    }
+
+    /// The parts of the range that are held.
+    fn still_held(&self, range: IndexRange) -> Vec<IndexRange> {
+        let mut taken: Vec<IndexRange> =
+            self.gone.iter().map(|gone| gone.range).chain(self.placed.iter().map(|placed| placed.range)).collect();
+        taken.sort_unstable();
+        let mut held = Vec::new();
+        let mut from = range.first.max(self.settled);
+        for other in taken {
+            if other.first > range.last {
+                break;
+            }
+            held.extend(other.first.checked_sub(1).and_then(|before| IndexRange::new(from, before)));
+            from = from.max(other.last + 1);
+        }
+        held.extend(IndexRange::new(from, range.last));
+        held
+    }
+
+    /// Keeps the list in order, and neighbours of one kind as one.
+    fn insert_gone(&mut self, gone: Gone) {
+        let at = self.gone.partition_point(|other| other.range.first < gone.range.first);
+        match at.checked_sub(1).and_then(|before| self.gone.get_mut(before)) {
+            Some(before) if before.dead == gone.dead && before.range.last + 1 == gone.range.first => {
+                before.range.last = gone.range.last;
+            }
+            _ => self.gone.insert(at, gone),
+        }
+    }
+}
+
+fn add(counts: &mut BTreeMap<u32, u64>, reason: u32, count: u64) {
+    let sum = counts.entry(reason).or_default();
+    *sum = sum.saturating_add(count);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,165 @@
+use proptest::prelude::*;
+
+use super::super::entry::{NO_TAGS, PlacedPart};
+use super::*;
+
+fn range(first: u64, last: u64) -> IndexRange {
+    IndexRange::new(first, last).unwrap()
+}
+
+fn records(partition: u32, first: u64, count: u32) -> Entry<'static> {
+    Entry::Records(Records {
+        partition,
+        first,
+        count,
+        base_timestamp: 0,
+        max_timestamp: 0,
+        stored_at: 0,
+        codec: 0,
+        tags: NO_TAGS,
+        data: b"",
+    })
+}
+
+fn acknowledged(partition: u32, last: u64) -> Entry<'static> {
+    Entry::Acknowledged(Acknowledged {
+        partition,
+        last,
+        offset: last as i64,
+        leader_epoch: 1,
+        topic_id: [1; 16],
+        possible_duplicates: 0,
+    })
+}
+
+fn dropped(partition: u32, range: IndexRange) -> Entry<'static> {
+    Entry::Dropped { partition, range, reason: 7 }
+}
+
+fn sent(partition: u32, range: IndexRange, base_sequence: i32) -> Entry<'static> {
+    Entry::Sent { partition, sent: Sent { range, producer_id: 9, epoch: 2, base_sequence, topic_id: [1; 16] } }
+}
+
+fn state(entries: &[Entry<'_>]) -> State {
+    let mut state = State::default();
+    for entry in entries {
+        state.apply(entry, 1);
+    }
+    state
+}
+
+fn held(state: &State) -> u64 {
+    state.partitions.values().map(Partition::held).sum()
+}
+
+fn any_entry() -> impl Strategy<Value = Entry<'static>> {
+    let any_range = || (0_u64..40, 0_u64..8).prop_map(|(first, behind)| range(first, first + behind));
+    prop_oneof![
+        (0_u32..3, 0_u64..40, 1_u32..8).prop_map(|(p, first, count)| records(p, first, count)),
+        (0_u32..3, 0_u64..40).prop_map(|(p, last)| acknowledged(p, last)),
+        (0_u32..3, any_range()).prop_map(|(p, range)| dropped(p, range)),
+        (0_u32..3, any_range()).prop_map(|(partition, range)| Entry::Dead { partition, range, reason: 3 }),
+        (0_u32..3, any_range(), any::<i32>()).prop_map(|(p, range, base)| sent(p, range, base & 0x7fff_ffff)),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn the_ledger_balances_with_what_partitions_hold(entries in prop::collection::vec(any_entry(), 0..60)) {
+        let state = state(&entries);
+        prop_assert_eq!(state.ledger.held(), held(&state));
+        for partition in state.partitions.values() {
+            prop_assert!(partition.settled <= partition.next);
+            prop_assert!(partition.gone.windows(2).all(|pair| pair[0].range.last < pair[1].range.first));
+            prop_assert!(partition.gone.iter().all(|gone| gone.range.first > partition.settled));
+        }
+    }
+
+    #[test]
+    fn what_is_applied_again_in_the_same_order_changes_no_balance(
+        entries in prop::collection::vec(any_entry(), 1..40), from in any::<prop::sample::Index>()
+    ) {
+        let mut state = state(&entries);
+        let ledger = state.ledger.clone();
+        let settled: Vec<u64> = state.partitions.values().map(|p| p.settled).collect();
+        for entry in &entries[from.index(entries.len())..] {
+            state.apply(entry, 2);
+        }
+        prop_assert_eq!(&state.ledger, &ledger);
+        prop_assert_eq!(state.partitions.values().map(|p| p.settled).collect::<Vec<_>>(), settled);
+    }
+}
+
+#[test]
+fn what_lies_between_acknowledged_records_and_is_gone_was_not_delivered() {
+    let state = state(&[records(0, 0, 10), dropped(0, range(3, 4)), acknowledged(0, 9)]);
+    assert_eq!((state.ledger.delivered, state.ledger.dropped[&7], state.ledger.held()), (8, 2, 0));
+    assert_eq!(state.partitions[&0].settled, 10);
+}
+
+#[test]
+fn dropping_the_oldest_settles_it() {
+    let state = state(&[records(0, 0, 10), dropped(0, range(4, 5)), dropped(0, range(0, 3))]);
+    assert_eq!(state.partitions[&0].settled, 6);
+    assert_eq!(state.ledger.held(), 4);
+}
+
+#[test]
+fn a_named_index_says_that_the_records_before_it_existed() {
+    let state = state(&[records(0, 0, 2), acknowledged(0, 4), records(0, 8, 1)]);
+    assert_eq!((state.ledger.accepted, state.ledger.delivered, state.partitions[&0].held()), (9, 5, 4));
+}
+
+#[test]
+fn placed_records_are_held_by_the_partitions_that_they_went_to() {
+    let parts = vec![PlacedPart { partition: 1, first: 0, count: 6 }, PlacedPart { partition: 2, first: 3, count: 4 }];
+    let placed = Entry::Placed { partition: 0, placed: Placed { range: range(0, 9), partition_count: 2, parts } };
+    let mut state = state(&[records(2, 0, 3), records(0, 0, 10), placed.clone(), placed]);
+    assert_eq!((state.ledger.accepted, state.ledger.held(), held(&state)), (13, 13, 13));
+    assert_eq!(state.partitions[&0].held(), 0);
+    assert!(state.partitions[&0].needs(range(0, 9)), "its bytes are still needed");
+    state.apply(&acknowledged(1, 5), 1);
+    state.apply(&acknowledged(2, 6), 1);
+    state.apply(&acknowledged(0, 9), 1);
+    assert_eq!((state.ledger.delivered, state.ledger.held()), (13, 0));
+    assert!(state.partitions[&0].placed.is_empty());
+}
+
+#[test]
+fn batches_stay_until_their_last_record_is_settled_and_leave_their_lane() {
+    let mut state = state(&[
+        records(0, 0, 10),
+        sent(0, range(0, 4), i32::MAX - 2),
+        sent(0, range(0, 1), i32::MAX - 2),
+        sent(0, range(5, 6), 2),
+        sent(0, range(5, 6), 2),
+    ]);
+    assert_eq!(state.partitions[&0].sent.len(), 3);
+    state.apply(&acknowledged(0, 1), 1);
+    assert_eq!(state.partitions[&0].sent.iter().map(|s| s.range).collect::<Vec<_>>(), [range(0, 4), range(5, 6)]);
+    assert_eq!(state.partitions[&0].lane, Some(LaneNote { producer_id: 9, epoch: 2, next_sequence: 4 }));
+    state.apply(&sent(0, range(7, 9), i32::MAX), 1);
+    assert_eq!(state.partitions[&0].lane.unwrap().next_sequence, 2);
+}
+
+#[test]
+fn the_first_record_that_is_not_settled_is_where_it_was_written_last() {
+    let mut state = State::default();
+    state.apply(&records(0, 0, 5), 1);
+    state.apply(&records(0, 5, 5), 2);
+    assert_eq!(state.partitions[&0].segment, 1);
+    state.apply(&records(0, 0, 5), 3);
+    assert_eq!(state.partitions[&0].segment, 3, "a copy of it");
+    state.apply(&acknowledged(0, 9), 3);
+    state.apply(&records(0, 10, 1), 4);
+    assert_eq!(state.partitions[&0].segment, 4);
+}
+
+#[test]
+fn a_run_is_needed_until_it_is_settled_or_gone() {
+    let mut state = state(&[records(0, 0, 10), acknowledged(0, 1), dropped(0, range(5, 9))]);
+    let needs = |state: &State, first, last| state.partitions[&0].needs(range(first, last));
+    assert!(!needs(&state, 0, 1) && needs(&state, 0, 2) && needs(&state, 3, 5) && !needs(&state, 5, 7));
+    state.apply(&acknowledged(0, 4), 1);
+    assert!(!needs(&state, 0, 9));
+}

@@ -1,0 +1,7 @@
+//! The backlog: what outlives the process.
+//!
+//! `log` is the storage engine; it knows partitions by number and bytes. `name` says which bytes name a partition.
+//! `docs/backlog-format.md` has the files byte by byte.
+
+pub mod log;
+pub mod name;
