@@ -37,3 +37,23 @@ pub mod footer;
 pub mod frame;
 pub mod header;
 pub mod state;
+
+pub mod storage;
+
+pub mod error;
+pub mod options;
+pub mod recovery;
+pub mod scan;
+
+mod active;
+pub mod append;
+mod clean;
+pub mod engine;
+mod free;
+mod index;
+mod quarantine;
+pub mod read;
+mod roll;
+pub mod sync;
+
+pub mod probe;

@@ -1,0 +1,214 @@
+//! Appending: entries are checked, made into a frame, gathered, and taken into account, or nothing is changed.
+
+use super::engine::Log;
+use super::entry::{Entry, is_tagged_section};
+use super::error::LogError;
+use super::frame::{HEADER_BYTES, Kind};
+use super::roll::For;
+use super::storage::Storage;
+
+/// Names of partitions are shorter than this.
+const NAME_BYTES_MAX: usize = 4096;
+/// A checkpoint may take this part of a segment; beyond it no partition is added.
+const CHECKPOINT_SHARE: usize = 8;
+/// About what a checkpoint holds for a partition beside its name.
+const PARTITION_BYTES: usize = 128;
+
+/// Which frame it was, counted from the opening of the log: what it says is durable when [`Log::synced`] has reached it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+impl<S: Storage> Log<S> {
+    /// The number of the partition with this name, which is given one if it has none yet.
+    pub fn define(&mut self, name: &[u8]) -> Result<u32, LogError> {
+        if let Some(number) = self.number_of(name) {
+            return Ok(number);
+        }
+        let checkpoint = (self.state.partitions.len() + 1) * PARTITION_BYTES + self.state.cluster_id.len();
+        if checkpoint > self.options.segment_bytes as usize / CHECKPOINT_SHARE {
+            return Err(LogError::Refused("there are too many partitions for segments of this size"));
+        }
+        if name.is_empty() || name.len() > NAME_BYTES_MAX {
+            return Err(LogError::Refused("a partition's name is empty or longer than 4096 bytes"));
+        }
+        let number = self.state.next_number;
+        if number == u32::MAX {
+            return Err(LogError::Refused("all numbers of partitions are used up"));
+        }
+        self.put(&[Entry::Partition { number, name }], For::Notes)?;
+        self.numbers.insert(name.to_vec(), number);
+        Ok(number)
+    }
+
+    /// Appends entries as one frame: after a crash all of them are there, or none. Runs must begin where their partition's last ended.
+    ///
+    /// What is appended is gathered and in force at once; it is durable after a sync. An error changes nothing.
+    pub fn append(&mut self, entries: &[Entry<'_>]) -> Result<Ticket, LogError> {
+        self.check(entries)?;
+        let holds_records = entries.iter().any(|entry| matches!(entry, Entry::Records(_)));
+        self.put(entries, if holds_records { For::Records } else { For::Notes })
+    }
+
+    /// The last frame that is durable.
+    pub fn synced(&self) -> Ticket {
+        Ticket(self.synced)
+    }
+
+    /// The last frame that was appended.
+    pub fn appended(&self) -> Ticket {
+        Ticket(self.appended)
+    }
+
+    /// Bytes that are not known to be on disk.
+    pub fn unsynced_bytes(&self) -> usize {
+        self.active.as_ref().map_or(0, |active| active.unsynced_bytes())
+    }
+
+    /// Whether appending these entries must wait for the outcome of the sync that is under way.
+    pub fn must_wait(&self, entries: &[Entry<'_>]) -> bool {
+        let (len, runs) = size_of_frame(entries);
+        let fits = |active: &super::active::Active<S::File>| active.fits(len, runs, self.options.runs_max);
+        let grows = runs == 0 || self.may_grow(For::Records);
+        self.syncing && (self.over_unsynced_limit(len) || !grows || !self.active.as_ref().is_some_and(fits))
+    }
+
+    pub(super) fn put(&mut self, entries: &[Entry<'_>], room_for: For) -> Result<Ticket, LogError> {
+        let (len, runs) = size_of_frame(entries);
+        if len > self.options.frame_bytes_max() || runs > self.options.runs_max {
+            return Err(LogError::Refused("a frame is larger than half a segment"));
+        }
+        self.make_room(len, runs, room_for)?;
+        let active = self.active.as_mut().ok_or(LogError::Refused("there is no segment"))?;
+        let (position, len) = active.put_frame(Kind::ENTRIES, |out| entries.iter().for_each(|entry| entry.encode(out)));
+        active.note_runs(entries, position, len);
+        let (number, gathered) = (active.number, active.pending_bytes());
+        self.appended += 1;
+        for entry in entries {
+            self.state.apply(entry, number);
+            match entry {
+                Entry::Records(_) => {
+                    self.counters.stored_bytes += u64::from(len);
+                    self.live_bound = self.live_bound.map(|bound| bound + u64::from(len));
+                }
+                Entry::Acknowledged(_) | Entry::Dropped { .. } | Entry::Dead { .. } => self.last_note = self.appended,
+                _ => {}
+            }
+        }
+        if gathered >= self.options.write_bytes {
+            // It stays gathered, and whoever waits for the sync hears of it.
+            let _ = self.write();
+        }
+        Ok(Ticket(self.appended))
+    }
+
+    fn make_room(&mut self, len: usize, runs: usize, room_for: For) -> Result<(), LogError> {
+        if self.over_unsynced_limit(len) {
+            self.sync()?;
+        }
+        let runs_max = self.options.runs_max;
+        loop {
+            match &self.active {
+                Some(active) if active.fits(len, runs, runs_max) && self.may_grow(room_for) => return Ok(()),
+                _ => {}
+            }
+            let full = if self.room_for_segment(room_for) {
+                match self.roll(len + runs * super::footer::RUN_BYTES, room_for) {
+                    Ok(()) => continue,
+                    Err(full @ LogError::Full { .. }) => full,
+                    Err(error) => return Err(error),
+                }
+            } else {
+                self.full(super::error::FullCause::Limit)
+            };
+            let freed = self.counters.segments_freed;
+            self.sync_and_free()?;
+            if self.counters.segments_freed == freed && !(room_for == For::Records && self.clean()?) {
+                return Err(full);
+            }
+        }
+    }
+
+    pub(super) fn full(&self, cause: super::error::FullCause) -> LogError {
+        LogError::Full { used_bytes: self.used_bytes(), limit_bytes: self.options.limit_bytes, cause }
+    }
+
+    fn over_unsynced_limit(&self, len: usize) -> bool {
+        let unsynced = self.unsynced_bytes();
+        unsynced > 0 && unsynced + len > self.options.unsynced_bytes_max
+    }
+
+    /// Refuses what would make the log say something that cannot be.
+    fn check(&self, entries: &[Entry<'_>]) -> Result<(), LogError> {
+        if entries.is_empty() {
+            return Err(LogError::Refused("a frame without entries"));
+        }
+        // Partitions whose next index moves within this frame.
+        let mut moved: Vec<(u32, u64)> = Vec::new();
+        for entry in entries {
+            let next_of = |number: u32| -> Result<u64, LogError> {
+                let known = self.state.partitions.get(&number).map(|partition| partition.next);
+                let moved = moved.iter().rev().find(|(other, _)| *other == number).map(|(_, next)| *next);
+                moved.or(known).ok_or(LogError::Refused("a partition without a number"))
+            };
+            let within = |number: u32, last: u64| match next_of(number)? {
+                next if last < next => Ok(()),
+                _ => Err(LogError::Refused("a note names records that were not stored")),
+            };
+            match entry {
+                Entry::Partition { .. } => return Err(LogError::Refused("partitions are numbered by the log")),
+                Entry::Cluster { .. } => {}
+                Entry::Records(records) => {
+                    let range = records.range().ok_or(LogError::Refused("a run without records"))?;
+                    if range.first != next_of(records.partition)? {
+                        return Err(LogError::Refused("a run does not begin where the last one ended"));
+                    }
+                    if !is_tagged_section(records.tags) {
+                        return Err(LogError::Refused("a run's tags are not valid"));
+                    }
+                    self.check_origins(records)?;
+                    moved.push((records.partition, range.last + 1));
+                }
+                Entry::Sent { partition, sent } => within(*partition, sent.range.last)?,
+                Entry::Acknowledged(acknowledged) => within(acknowledged.partition, acknowledged.last)?,
+                Entry::Dropped { partition, range, .. } | Entry::Dead { partition, range, .. } => {
+                    within(*partition, range.last)?;
+                }
+                Entry::Placed { partition, placed } => {
+                    within(*partition, placed.range.last)?;
+                    let placed_records: u64 = placed.parts.iter().map(|part| part.count).fold(0, u64::saturating_add);
+                    if placed_records != placed.range.count() {
+                        return Err(LogError::Refused("not as many records are placed as there are"));
+                    }
+                    let mut parts = Vec::new();
+                    for part in &placed.parts {
+                        let range = part.range().ok_or(LogError::Refused("a part without records"))?;
+                        if part.partition == *partition || range.first != next_of(part.partition)? {
+                            return Err(LogError::Refused("a part does not begin where its partition ended"));
+                        }
+                        if parts.iter().any(|(other, _)| *other == part.partition) {
+                            return Err(LogError::Refused("two parts of one partition"));
+                        }
+                        parts.push((part.partition, range.last + 1));
+                    }
+                    moved.extend(parts);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_origins(&self, records: &super::entry::Records<'_>) -> Result<(), LogError> {
+        let known = &self.state.origins;
+        let new = records.origins().filter(|origin| !known.contains_key(origin.name)).count();
+        if new > 0 && known.len() + new > self.options.origins_max {
+            return Err(LogError::Refused("there are too many origins"));
+        }
+        Ok(())
+    }
+}
+
+/// At most so many bytes, and so many runs.
+fn size_of_frame(entries: &[Entry<'_>]) -> (usize, usize) {
+    let len = HEADER_BYTES + entries.iter().map(Entry::len_max).sum::<usize>();
+    (len, entries.iter().filter(|entry| matches!(entry, Entry::Records(_))).count())
+}

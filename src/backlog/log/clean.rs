@@ -1,0 +1,98 @@
+//! The cleaner: when records find no room and less than half of the log lives, what lives in the oldest segment is copied to the
+//! newest, so that one partition that stands still never keeps the room of what others have delivered.
+
+use super::engine::Log;
+use super::entry::{Entry, IndexRange};
+use super::error::LogError;
+use super::footer::{RUN_BYTES, RunRef};
+use super::frame::HEADER_BYTES;
+use super::read::{ReadError, read_run};
+use super::roll::For;
+use super::storage::Storage;
+
+/// What a copied run takes beside its data.
+const COPY_OVERHEAD_BYTES: usize = HEADER_BYTES + 256;
+/// A pass that found too much alive is made again when this part of what is held has been settled.
+const AGAIN_AFTER_SHARE: u64 = 64;
+
+impl<S: Storage> Log<S> {
+    /// Empties and frees the oldest segment, if that is worth it. Takes as long as copying what lives of one segment.
+    pub(super) fn clean(&mut self) -> Result<bool, LogError> {
+        let Some(&oldest) = self.segments.keys().next() else { return Ok(false) };
+        if !self.room_for_segment(For::Notes) || !self.is_worth_cleaning()? {
+            return Ok(false);
+        }
+        let freed = self.counters.segments_freed;
+        if self.cleaned.is_none_or(|(cleaned, _)| cleaned != oldest) {
+            self.copy_living(oldest)?;
+            self.cleaned = Some((oldest, self.appended));
+            self.counters.segments_cleaned += 1;
+        }
+        self.sync()?;
+        self.free();
+        Ok(self.counters.segments_freed > freed)
+    }
+
+    fn copy_living(&mut self, segment: u64) -> Result<(), LogError> {
+        let (index, file) = self.index_of(segment)?;
+        let generation = self.segments.get(&segment).map_or(0, |segment| segment.note.generation);
+        let living: Vec<RunRef> = index.runs().iter().filter(|run| self.lives(run)).copied().collect();
+        let mut frames: Vec<(u32, u32)> = living.iter().map(|run| (run.position, run.len)).collect();
+        frames.sort_unstable();
+        frames.dedup();
+        let len = frames.iter().map(|frame| frame.1 as usize).sum::<usize>() + living.len() * COPY_OVERHEAD_BYTES;
+        // All of it must fit, since there may be no room for yet another segment.
+        let fits = |active: &super::active::Active<S::File>| active.fits(len, living.len(), self.options.runs_max);
+        if !self.active.as_ref().is_some_and(fits) {
+            self.roll(len + living.len() * RUN_BYTES, For::Notes)?;
+        }
+        let live_bound = self.live_bound;
+        for run in &living {
+            match read_run(&*file, generation, run) {
+                Ok(stored) => {
+                    self.put(&[Entry::Records(stored.records())], For::Notes)?;
+                    self.counters.copied_bytes += u64::from(run.len);
+                }
+                // What it held is found missing when its partition comes to it.
+                Err(ReadError::Damaged) => self.note_damage(segment, run),
+                Err(ReadError::Io(source)) => {
+                    let path = self.storage.path(&super::header::segment_name(segment));
+                    return Err(LogError::Io { action: "read", path, source });
+                }
+            }
+        }
+        self.live_bound = live_bound;
+        Ok(())
+    }
+
+    /// Whether less than half of the log lives. Indexes are read only when what is known from the last time does not say so already.
+    fn is_worth_cleaning(&mut self) -> Result<bool, LogError> {
+        let active = self.active.as_ref().map_or(0, |active| u64::from(active.end));
+        let total = self.segments.values().map(|segment| u64::from(segment.note.end)).sum::<u64>() + active;
+        if self.live_bound.is_some_and(|bound| bound.saturating_mul(2) < total) {
+            return Ok(true);
+        }
+        let ledger = &self.state.ledger;
+        let settled = ledger.accepted - ledger.held();
+        if settled < self.clean_again_at {
+            return Ok(false);
+        }
+        let mut living = active;
+        for number in self.segments.keys().copied().collect::<Vec<_>>() {
+            let (index, _) = self.index_of(number)?;
+            living += index.runs().iter().filter(|run| self.lives(run)).map(|run| u64::from(run.len)).sum::<u64>();
+        }
+        self.live_bound = Some(living);
+        let worth = living.saturating_mul(2) < total;
+        if !worth {
+            self.clean_again_at = settled + (self.state.ledger.held() / AGAIN_AFTER_SHARE).max(1);
+        }
+        Ok(worth)
+    }
+
+    fn lives(&self, run: &RunRef) -> bool {
+        let range = IndexRange::new(run.first, run.last());
+        let partition = self.state.partitions.get(&run.partition);
+        range.is_some_and(|range| partition.is_some_and(|partition| partition.needs(range)))
+    }
+}

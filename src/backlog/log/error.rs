@@ -1,0 +1,95 @@
+//! What can go wrong with a log.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::storage::LockError;
+
+/// Why a call failed. After each of them the log is as it was before the call, and usable.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The directory is another process's, or cannot be locked.
+    #[error("cannot lock {}: {source}", path.display())]
+    Lock {
+        /// The lock file.
+        path: PathBuf,
+        /// Why.
+        source: LockError,
+    },
+    /// The disk failed.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file or directory.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A later version has written here.
+    #[error(
+        "{} has version {version} of the log's format, and this forebay knows versions up to {}; start the forebay that wrote it, or a later one",
+        path.display(), super::header::VERSION
+    )]
+    Newer {
+        /// The segment.
+        path: PathBuf,
+        /// Its version.
+        version: u16,
+    },
+    /// There is no room for records; notes still have theirs.
+    #[error("the log is full: {used_bytes} of {limit_bytes} bytes are used{}", cause.as_words())]
+    Full {
+        /// Bytes of all segments.
+        used_bytes: u64,
+        /// How many there may be.
+        limit_bytes: u64,
+        /// What would have to change.
+        cause: FullCause,
+    },
+    /// A sync is under way whose outcome must be known first: finish it and try again.
+    #[error("a sync is under way")]
+    Busy,
+    /// The caller asks for what cannot be.
+    #[error("{0}")]
+    Refused(&'static str),
+}
+
+/// Which bound was met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FullCause {
+    /// The log's own limit.
+    Limit,
+    /// The file system has no more room, or only what is left for others.
+    Disk,
+}
+
+impl FullCause {
+    fn as_words(self) -> &'static str {
+        match self {
+            FullCause::Limit => "",
+            FullCause::Disk => ", and the file system has no room for more",
+        }
+    }
+}
+
+impl LogError {
+    /// For `map_err`.
+    pub(super) fn io(action: &'static str, path: PathBuf) -> impl FnOnce(io::Error) -> LogError {
+        move |source| LogError::Io { action, path, source }
+    }
+
+    /// Whether the disk, or the user's share of it, is full.
+    pub fn is_out_of_space(&self) -> bool {
+        match self {
+            LogError::Full { .. } => true,
+            LogError::Io { source, .. } => is_out_of_space(source),
+            _ => false,
+        }
+    }
+}
+
+/// Whether an error says that the disk, or the user's share of it, is full.
+pub(super) fn is_out_of_space(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}

@@ -1,0 +1,307 @@
+//! From one segment to the next: the old one is closed and synced, the new one is prepared as a whole, synced, and only then named.
+
+use super::active::{Active, runs_of};
+use super::checkpoint::{self, SegmentNote};
+use super::engine::Log;
+use super::error::{FullCause, LogError, is_out_of_space};
+use super::footer::RunRef;
+use super::frame::{self, Kind};
+use super::header::{HEADER_BYTES, SegmentHeader, segment_name, spare_name};
+use super::options::{RESERVED_SEGMENTS, SPARES_MAX};
+use super::recovery::SegmentFile;
+use super::storage::{Storage, StorageFile};
+
+/// Room that a new segment has beyond what it is made for.
+const MARGIN_BYTES: usize = 1024;
+
+/// A closed segment keeps an unused end of at most this part of a segment, so that it can be recycled as it is.
+const UNUSED_SHARE: u64 = 8;
+
+/// What room is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum For {
+    /// Records, which leave the reserve alone.
+    Records,
+    /// Notes, and what the cleaner copies.
+    Notes,
+}
+
+/// A file that can become a segment.
+#[derive(Clone, Debug)]
+pub(super) struct Spare {
+    pub(super) name: String,
+    /// It was written to before.
+    pub(super) recycled: bool,
+}
+
+/// A segment as it will be, up to its first new frame.
+struct Beginning {
+    number: u64,
+    generation: u64,
+    bytes: Vec<u8>,
+    capacity: u32,
+    runs: Vec<RunRef>,
+}
+
+impl<S: Storage> Log<S> {
+    /// Whether the limit allows one more segment.
+    pub(super) fn room_for_segment(&self, room_for: For) -> bool {
+        let used = self.used_bytes().saturating_add(self.options.segment_bytes);
+        match room_for {
+            For::Records => {
+                used.saturating_add(RESERVED_SEGMENTS * self.options.segment_bytes) <= self.options.limit_bytes
+            }
+            // Segments without records are left behind by the next checkpoint.
+            For::Notes => used.saturating_sub(self.bytes_without_runs()) <= self.options.limit_bytes,
+        }
+    }
+
+    /// Whether the newest segment is not one of the reserved ones, or they are for this.
+    pub(super) fn may_grow(&self, room_for: For) -> bool {
+        let reserved = RESERVED_SEGMENTS * self.options.segment_bytes;
+        room_for == For::Notes || self.used_bytes().saturating_add(reserved) <= self.options.limit_bytes
+    }
+
+    /// Begins a segment with room for `len` bytes of frames. What the old one has not synced is written anew into it. After an error the old one
+    /// may be closed; the next append tries again.
+    pub(super) fn roll(&mut self, len: usize, room_for: For) -> Result<(), LogError> {
+        if self.syncing {
+            return Err(LogError::Busy);
+        }
+        let (spare, file) = self.take_spare(room_for)?;
+        self.close_active();
+        let number = self.next_file;
+        self.next_file += 1;
+        let beginning = self.beginning(number, len);
+        if let Err(error) = self.name_segment(&beginning, &spare, &file) {
+            // Under whichever name: a file whose sync failed is never used again.
+            self.housekeeping(|log| {
+                log.storage.remove(&spare.name).or_else(|_| log.storage.remove(&segment_name(number)))
+            });
+            return Err(error);
+        }
+        self.counters.segments_begun += 1;
+        self.counters.segments_recycled += u64::from(spare.recycled);
+        self.counters.written_bytes += beginning.bytes.len() as u64;
+        self.take_segment(beginning, file);
+        self.keep_reserve();
+        self.free();
+        Ok(())
+    }
+
+    /// Prepares files for notes and the cleaner, so that they are there when the disk is full.
+    pub(super) fn keep_reserve(&mut self) {
+        let segment_bytes = self.options.segment_bytes;
+        while (self.spares.len() as u64) < RESERVED_SEGMENTS {
+            let files = self.used_bytes() + (self.spares.len() as u64 + 1) * segment_bytes;
+            if files > self.options.limit_bytes {
+                return;
+            }
+            match self.create_spare(true) {
+                Ok((spare, _)) => self.spares.push(spare),
+                Err(error) => {
+                    self.counters.housekeeping_failures += u64::from(!error.is_out_of_space());
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Gives a file that is not a segment any more away: to be recycled, or to the file system.
+    pub(super) fn give_back(&mut self, name: &str, file_bytes: u64) -> bool {
+        if file_bytes != self.options.segment_bytes || self.spares.len() >= SPARES_MAX {
+            return self.housekeeping(|log| log.storage.remove(name));
+        }
+        let spare = Spare { name: spare_name(self.next_file), recycled: true };
+        self.next_file += 1;
+        let renamed = self.housekeeping(|log| log.storage.rename(name, &spare.name));
+        if renamed {
+            self.spares.push(spare);
+        }
+        renamed
+    }
+
+    /// A segment as it counts when what must be carried over stands in the next one.
+    fn without_carried(&self, note: SegmentNote) -> SegmentNote {
+        match &self.carry {
+            Some(carry) if carry.segment == note.number => {
+                let runs = if carry.from as usize > HEADER_BYTES { note.runs } else { 0 };
+                SegmentNote { end: carry.from, footer: 0, runs, ..note }
+            }
+            _ => note,
+        }
+    }
+
+    fn bytes_without_runs(&self) -> u64 {
+        let older = self.segments.values().filter(|segment| segment.note.runs == 0).map(|segment| segment.file_bytes);
+        let active = self.active.as_ref().filter(|active| active.runs.is_empty()).map_or(0, |active| active.file_bytes);
+        older.sum::<u64>() + active
+    }
+
+    /// Gives back what a segment does not use, unless that is little.
+    pub(super) fn shorten(&mut self, number: u64) {
+        let Some(segment) = self.segments.get(&number).copied() else { return };
+        let end = u64::from(segment.note.end);
+        if segment.file_bytes.saturating_sub(end) <= self.options.segment_bytes / UNUSED_SHARE || segment.note.runs == 0
+        {
+            return;
+        }
+        if self.housekeeping(|log| log.storage.open_for_writing(&segment_name(number))?.set_len(end)) {
+            self.segments.entry(number).and_modify(|segment| segment.file_bytes = end);
+        }
+    }
+
+    /// Records leave as many spares as are reserved; notes take them when nothing else can be had.
+    fn take_spare(&mut self, room_for: For) -> Result<(Spare, S::File), LogError> {
+        while self.spares.len() as u64 > RESERVED_SEGMENTS {
+            if let Some(taken) = self.open_spare() {
+                return Ok(taken);
+            }
+        }
+        let error = match self.create_spare(room_for == For::Records) {
+            Ok(created) => return Ok(created),
+            Err(error) => error,
+        };
+        while room_for == For::Notes && !self.spares.is_empty() {
+            if let Some(taken) = self.open_spare() {
+                return Ok(taken);
+            }
+        }
+        Err(error)
+    }
+
+    fn open_spare(&mut self) -> Option<(Spare, S::File)> {
+        let spare = self.spares.pop()?;
+        let opened = self.storage.open_for_writing(&spare.name);
+        self.counters.housekeeping_failures += u64::from(opened.is_err());
+        Some((spare, opened.ok()?))
+    }
+
+    /// Makes a file with room for a segment. Without `keep_floor` it may take the disk's last bytes.
+    fn create_spare(&mut self, keep_floor: bool) -> Result<(Spare, S::File), LogError> {
+        let segment_bytes = self.options.segment_bytes;
+        let floor = self.options.free_space_floor_bytes;
+        if keep_floor && floor > 0 {
+            let available = self.storage.available_bytes().map_err(LogError::io("look at", self.storage.path("")))?;
+            if available < floor.saturating_add(segment_bytes) {
+                return Err(self.full(FullCause::Disk));
+            }
+        }
+        let spare = Spare { name: spare_name(self.next_file), recycled: false };
+        self.next_file += 1;
+        let path = self.storage.path(&spare.name);
+        let file = match self.storage.create(&spare.name) {
+            Err(error) if is_out_of_space(&error) => return Err(self.full(FullCause::Disk)),
+            created => created.map_err(LogError::io("create", path.clone()))?,
+        };
+        match file.allocate(segment_bytes) {
+            Ok(()) => Ok((spare, file)),
+            Err(error) => {
+                self.housekeeping(|log| log.storage.remove(&spare.name));
+                if is_out_of_space(&error) {
+                    return Err(self.full(FullCause::Disk));
+                }
+                Err(LogError::Io { action: "allocate", path, source: error })
+            }
+        }
+    }
+
+    /// Writes the footer and syncs. What cannot be synced here is written anew into the next segment.
+    fn close_active(&mut self) {
+        let Some(active) = self.active.as_mut().filter(|active| !active.poisoned && active.footer == 0) else { return };
+        active.close();
+        let closed = active.write().and_then(|written| {
+            self.counters.written_bytes += written as u64;
+            active.file.sync()
+        });
+        match closed {
+            Ok(()) => {
+                active.set_synced(active.end);
+                self.synced = self.appended;
+                self.counters.syncs += 1;
+            }
+            Err(_) => {
+                active.poisoned = true;
+                self.counters.poisoned_segments += 1;
+            }
+        }
+    }
+
+    fn beginning(&mut self, number: u64, len: usize) -> Beginning {
+        let generation = self.random.u64(1..);
+        let mut bytes = vec![0; HEADER_BYTES];
+        let active_note = self.active.as_ref().map(|active| active.note());
+        let notes = self.segments.values().map(|segment| self.without_carried(segment.note)).chain(active_note);
+        let notes: Vec<_> = notes.filter(|note| note.runs > 0).collect();
+        for _copy in 0..2 {
+            put_frame(&mut bytes, Kind::CHECKPOINT, generation, |out| {
+                checkpoint::encode(out, number, notes.iter().copied(), &self.state);
+            });
+        }
+        let mut runs = Vec::new();
+        let not_synced = self.active.iter().flat_map(|active| active.not_synced()).map(|carried| carried.body);
+        let carried = self.carry.iter().flat_map(|carry| &carry.bodies).map(Vec::as_slice);
+        for body in carried.chain(not_synced) {
+            let (position, len) = put_frame(&mut bytes, Kind::ENTRIES, generation, |out| out.extend_from_slice(body));
+            runs.extend(runs_of(body, position, len));
+        }
+        let needed = bytes.len() + runs.len() * super::footer::RUN_BYTES + len + MARGIN_BYTES;
+        let capacity = (needed as u64).max(self.options.segment_bytes);
+        let header = SegmentHeader { number, generation, capacity }.encode();
+        bytes[..HEADER_BYTES].copy_from_slice(&header);
+        Beginning { number, generation, bytes, capacity: u32::try_from(capacity).unwrap_or(u32::MAX), runs }
+    }
+
+    /// Makes the beginning durable in a spare file, then gives that the segment's name.
+    fn name_segment(&self, beginning: &Beginning, spare: &Spare, file: &S::File) -> Result<(), LogError> {
+        let storage = &self.storage;
+        let path = || storage.path(&spare.name);
+        if u64::from(beginning.capacity) > self.options.segment_bytes {
+            file.allocate(beginning.capacity.into()).map_err(LogError::io("allocate", path()))?;
+        }
+        file.write_at(&beginning.bytes, 0).map_err(LogError::io("write", path()))?;
+        file.sync().map_err(LogError::io("sync", path()))?;
+        storage.rename(&spare.name, &segment_name(beginning.number)).map_err(LogError::io("rename", path()))?;
+        storage.sync_directory("").map_err(LogError::io("sync", storage.path("")))
+    }
+
+    /// The new segment takes the place of the old one; those without records are left behind.
+    fn take_segment(&mut self, beginning: Beginning, file: S::File) {
+        let Beginning { number, generation, bytes, capacity, runs } = beginning;
+        let mut active = Active::new(number, generation, file, capacity, capacity.into(), bytes.len() as u32);
+        active.runs.extend(runs.into_iter().map(|run| ((run.partition, run.first), run)));
+        if let Some(old) = self.active.replace(active) {
+            self.segments.insert(old.number, SegmentFile { note: old.note(), file_bytes: old.file_bytes });
+            self.shorten(old.number);
+        }
+        if let Some(carry) = &self.carry {
+            let number = carry.segment;
+            let without = self.segments.get(&number).map(|segment| self.without_carried(segment.note));
+            self.segments.entry(number).and_modify(|segment| segment.note = without.unwrap_or(segment.note));
+            self.indexes.forget(number);
+            self.shorten(number);
+        }
+        self.carry = None;
+        self.watch = None;
+        self.synced = self.appended;
+        let left_behind: Vec<(u64, u64)> = self
+            .segments
+            .iter()
+            .filter(|(_, segment)| segment.note.runs == 0)
+            .map(|(number, segment)| (*number, segment.file_bytes))
+            .collect();
+        for (number, file_bytes) in left_behind {
+            self.segments.remove(&number);
+            self.indexes.forget(number);
+            self.give_back(&segment_name(number), file_bytes);
+        }
+    }
+}
+
+/// Appends a frame that knows of nothing synced. Where it stands, and its size.
+fn put_frame(bytes: &mut Vec<u8>, kind: Kind, generation: u64, put_body: impl FnOnce(&mut Vec<u8>)) -> (u32, u32) {
+    let at = frame::begin(bytes);
+    put_body(bytes);
+    frame::seal(bytes, at, kind, generation, at as u32, 0);
+    (at as u32, (bytes.len() - at) as u32)
+}
