@@ -56,4 +56,6 @@ pub mod read;
 mod roll;
 pub mod sync;
 
+pub mod thread;
+
 pub mod probe;
