@@ -191,6 +191,11 @@ impl RawRecord<'_> {
     }
 }
 
+/// The records of a run, given as the bytes of its run form.
+pub fn raw_records(run: &[u8]) -> RawRecords<'_> {
+    RawRecords { rest: run }
+}
+
 /// Iterates over a run. A run that is cut short ends the iteration before the cut record.
 #[derive(Clone, Debug)]
 pub struct RawRecords<'a> {

@@ -7,6 +7,7 @@
 
 pub mod exit;
 
+mod backlog;
 mod check;
 mod completions;
 mod config;
@@ -83,6 +84,7 @@ enum Command {
     Check(check::Arguments),
     Produce(produce::Arguments),
     Status(status::Arguments),
+    Backlog(backlog::Arguments),
     Config(config::Arguments),
     Demo(demo::Arguments),
     DevBroker(dev_broker::Arguments),
@@ -135,6 +137,7 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Check(arguments) => check::run(&arguments),
         Command::Produce(arguments) => produce::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Backlog(arguments) => backlog::run(&arguments),
         Command::Config(arguments) => config::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::DevBroker(arguments) => dev_broker::run(&arguments),

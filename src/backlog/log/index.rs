@@ -78,7 +78,7 @@ impl<F> IndexCache<F> {
 }
 
 /// The index that a segment's footer holds; where there is none that can be read, one made from its frames, with what was found damaged.
-fn load_index(file: &impl StorageFile, note: SegmentNote) -> io::Result<(SegmentIndex, Vec<Gap>)> {
+pub(super) fn load_index(file: &impl StorageFile, note: SegmentNote) -> io::Result<(SegmentIndex, Vec<Gap>)> {
     if note.footer > 0 && note.footer < note.end {
         // A mark may follow it.
         let len = (note.end - note.footer) as usize;

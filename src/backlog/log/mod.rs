@@ -58,4 +58,5 @@ pub mod sync;
 
 pub mod thread;
 
+pub mod inspect;
 pub mod probe;

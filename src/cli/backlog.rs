@@ -1,0 +1,71 @@
+//! `forebay backlog`: what the backlog on disk holds. Reads only, so it works beside the daemon that owns it, and without one.
+
+mod export;
+mod json;
+mod ls;
+mod verify;
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+
+use super::exit::{self, Failure};
+use crate::backlog::log::error::LogError;
+use crate::backlog::log::inspect::Inspection;
+use crate::backlog::log::storage::real::RealStorage;
+use crate::backlog::name::PartitionName;
+
+/// Look into the backlog, or get the records out of it.
+///
+/// Only reads, so the daemon may be running or not. The format of the files is in docs/backlog-format.md.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Ls(ls::Arguments),
+    Verify(verify::Arguments),
+    Export(export::Arguments),
+}
+
+/// Does what is asked for.
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    match &arguments.command {
+        Command::Ls(arguments) => ls::run(arguments),
+        Command::Verify(arguments) => verify::run(arguments),
+        Command::Export(arguments) => export::run(arguments),
+    }
+}
+
+#[derive(Debug, Args)]
+struct Directory {
+    /// The directory that holds the log's segments.
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+}
+
+impl Directory {
+    fn inspect(&self) -> Result<Inspection<RealStorage>, Failure> {
+        Inspection::new(RealStorage::new(&self.directory)).map_err(|error| failure(&self.directory, &error))
+    }
+}
+
+fn failure(directory: &Path, error: &LogError) -> Failure {
+    let code = match error {
+        LogError::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => exit::PERMISSION,
+        LogError::Newer { .. } => exit::DATA,
+        _ => exit::IO,
+    };
+    Failure::new(code, format_args!("cannot read the backlog in {}: {error}", directory.display()))
+}
+
+/// Topic and partition, as far as the bytes say; `None` for the partition while it is not chosen.
+fn topic_and_partition(name: &[u8]) -> (String, Option<i32>) {
+    match PartitionName::decode(name) {
+        Some(name) => (String::from_utf8_lossy(name.topic).into_owned(), name.partition),
+        None => ("?".to_owned(), None),
+    }
+}

@@ -1,0 +1,193 @@
+//! `forebay backlog export`: the records themselves.
+
+use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
+
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Map, Value};
+
+use super::json::put_bytes;
+use super::{Directory, failure, topic_and_partition};
+use crate::backlog::log::entry::IndexRange;
+use crate::backlog::log::read::StoredRun;
+use crate::backlog::log::varint::{DecodeError, Input};
+use crate::cli::exit::{self, Failure};
+use crate::record::{RawRecord, raw_records};
+
+/// Records whose data is in run form.
+const RUN_FORM: u8 = 0;
+
+/// Print all records that are held, oldest first, partition by partition.
+///
+/// Nothing is changed: what is exported is still delivered when the daemon runs. Runs that cannot be read are named on standard error, and
+/// the exit code is 65.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  forebay backlog export /var/lib/forebay > records.ndjson
+  forebay backlog export --topic audit --format raw /var/lib/forebay")]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    directory: Directory,
+    /// Only this topic.
+    #[arg(long)]
+    topic: Option<String>,
+    /// One JSON object a line, or each value as it is with a line feed behind it.
+    #[arg(long, value_enum, default_value = "ndjson")]
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// topic, partition, timestamp, key, value, headers; what is not UTF-8 in base64
+    Ndjson,
+    /// values only
+    Raw,
+}
+
+/// Where records come from.
+struct Source {
+    topic: String,
+    partition: Option<i32>,
+}
+
+/// Reads and prints.
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let inspection = arguments.directory.inspect()?;
+    let held = inspection.held_runs().map_err(|error| failure(&arguments.directory.directory, &error))?;
+    let names = &inspection.recovered().state.partitions;
+    let mut wanted = Vec::new();
+    for (number, runs) in &held {
+        let name = names.get(number).map(|partition| partition.name.as_slice()).unwrap_or_default();
+        let (topic, partition) = topic_and_partition(name);
+        if arguments.topic.as_ref().is_none_or(|only| *only == topic) {
+            wanted.push((Source { topic, partition }, runs));
+        }
+    }
+    let progress =
+        progress(wanted.iter().flat_map(|(_, runs)| runs.iter()).map(|run| u64::from(run.len_bytes())).sum());
+    let mut out = BufWriter::new(io::stdout().lock());
+    let mut unread = 0_u64;
+    for (source, runs) in wanted {
+        for run in runs {
+            let written = match inspection.read(run) {
+                Ok(None) => Ok(()),
+                Ok(Some(stored)) => match write_run(&mut out, arguments.format, &source, run.range, &stored) {
+                    Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
+                    Err(error) if error.kind() != ErrorKind::InvalidData => {
+                        return Err(Failure::new(exit::IO, format_args!("cannot write to standard output: {error}")));
+                    }
+                    written => written.map_err(|error| error.to_string()),
+                },
+                Err(error) => Err(error.to_string()),
+            };
+            if let Err(why) = written {
+                unread += run.range.count();
+                let partition = source.partition.unwrap_or(-1);
+                progress.suspend(|| {
+                    // Nobody is left to tell when standard error is closed.
+                    let _ = writeln!(
+                        io::stderr(),
+                        "forebay: records {} to {} of {}/{partition}: {why}",
+                        run.range.first,
+                        run.range.last,
+                        source.topic
+                    );
+                });
+            }
+            progress.inc(run.len_bytes().into());
+        }
+    }
+    progress.finish_and_clear();
+    match out.flush() {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::new(exit::IO, format_args!("cannot write to standard output: {error}")))
+        }
+        _ if unread > 0 => Err(Failure::new(exit::DATA, format_args!("{unread} records could not be read"))),
+        _ => Ok(()),
+    }
+}
+
+fn progress(bytes: u64) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:30} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left");
+    ProgressBar::new(bytes).with_style(style.expect("the template is a constant"))
+}
+
+/// Writes the wanted records of a run. What cannot be decoded is [`ErrorKind::InvalidData`].
+fn write_run(
+    out: &mut impl Write,
+    format: Format,
+    source: &Source,
+    wanted: IndexRange,
+    stored: &StoredRun,
+) -> io::Result<()> {
+    let run = stored.records();
+    let invalid = |why: String| io::Error::new(ErrorKind::InvalidData, why);
+    if run.codec != RUN_FORM {
+        return Err(invalid(format!("codec {} cannot be read by this version", run.codec)));
+    }
+    let mut seen = 0;
+    for (at, raw) in raw_records(run.data).enumerate() {
+        seen += 1;
+        let index = run.first + at as u64;
+        if !(wanted.first..=wanted.last).contains(&index) {
+            continue;
+        }
+        let record = Decoded::new(&raw).map_err(|error| invalid(error.to_string()))?;
+        match format {
+            Format::Raw => {
+                out.write_all(record.value.unwrap_or_default())?;
+                out.write_all(b"\n")?;
+            }
+            Format::Ndjson => writeln!(out, "{}", record.to_json(source, &raw))?,
+        }
+    }
+    if seen == u64::from(run.count) { Ok(()) } else { Err(invalid(format!("{seen} records of {}", run.count))) }
+}
+
+/// A record, decoded.
+struct Decoded<'a> {
+    key: Option<&'a [u8]>,
+    value: Option<&'a [u8]>,
+    headers: Vec<(&'a [u8], Option<&'a [u8]>)>,
+}
+
+impl<'a> Decoded<'a> {
+    fn new(raw: &RawRecord<'a>) -> Result<Decoded<'a>, DecodeError> {
+        let mut input = Input::new(raw.suffix);
+        let (key, value) = (nullable(&mut input)?, nullable(&mut input)?);
+        let mut headers = Vec::new();
+        for _ in 0..input.zigzag("number of headers")? {
+            let name = nullable(&mut input)?.ok_or(DecodeError::Invalid("a header's name"))?;
+            headers.push((name, nullable(&mut input)?));
+        }
+        Ok(Decoded { key, value, headers })
+    }
+
+    fn to_json(&self, source: &Source, raw: &RawRecord<'_>) -> Value {
+        let mut object = Map::new();
+        object.insert("topic".to_owned(), source.topic.as_str().into());
+        object.insert("partition".to_owned(), source.partition.into());
+        object.insert("timestamp".to_owned(), raw.timestamp.into());
+        put_bytes(&mut object, "key", self.key);
+        put_bytes(&mut object, "value", self.value);
+        let headers = self.headers.iter().map(|(name, value)| {
+            let mut header = Map::new();
+            put_bytes(&mut header, "name", Some(name));
+            put_bytes(&mut header, "value", *value);
+            Value::from(header)
+        });
+        object.insert("headers".to_owned(), headers.collect());
+        object.into()
+    }
+}
+
+fn nullable<'a>(input: &mut Input<'a>) -> Result<Option<&'a [u8]>, DecodeError> {
+    match input.zigzag("a size")? {
+        -1 => Ok(None),
+        len => input.take(usize::try_from(len).map_err(|_| DecodeError::Invalid("a size"))?, "a record").map(Some),
+    }
+}

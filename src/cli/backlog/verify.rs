@@ -1,0 +1,106 @@
+//! `forebay backlog verify`: whether every byte is as it was written.
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{Directory, failure};
+use crate::cli::exit::{self, Failure};
+use crate::cli::output;
+use crate::cli::status::grouped;
+
+/// Read every frame and say whether it is as it was written.
+///
+/// Ends with 0 when all are, with 65 when some are damaged.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  forebay backlog verify --json /var/lib/forebay | jq -e .ok")]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    directory: Directory,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Verdict {
+    ok: bool,
+    frames: u64,
+    records: u64,
+    bytes: u64,
+    segments: Vec<Segment>,
+    missing_segments: Vec<u64>,
+    unreadable_segments: Vec<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Segment {
+    number: u64,
+    frames: u64,
+    records: u64,
+    bytes: u64,
+    invalid_frames: u64,
+    damage: Vec<Damage>,
+}
+
+#[derive(Debug, Serialize)]
+struct Damage {
+    from: u32,
+    to: u32,
+}
+
+/// Reads everything and prints.
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let inspection = arguments.directory.inspect()?;
+    let reports = inspection.verify().map_err(|error| failure(&arguments.directory.directory, &error))?;
+    let damage = &inspection.recovered().damage;
+    let segments: Vec<Segment> = reports
+        .into_iter()
+        .map(|report| Segment {
+            number: report.number,
+            frames: report.frames,
+            records: report.records,
+            bytes: report.bytes,
+            invalid_frames: report.invalid_frames,
+            damage: report.damage.iter().map(|gap| Damage { from: gap.from, to: gap.to }).collect(),
+        })
+        .collect();
+    let sound = segments.iter().all(|segment| segment.damage.is_empty() && segment.invalid_frames == 0);
+    let verdict = Verdict {
+        ok: sound && damage.missing_segments.is_empty() && damage.unreadable_segments.is_empty(),
+        frames: segments.iter().map(|segment| segment.frames).sum(),
+        records: segments.iter().map(|segment| segment.records).sum(),
+        bytes: segments.iter().map(|segment| segment.bytes).sum(),
+        segments,
+        missing_segments: damage.missing_segments.clone(),
+        unreadable_segments: damage.unreadable_segments.clone(),
+    };
+    let text = if arguments.json {
+        serde_json::to_string_pretty(&verdict).map_err(|error| Failure::new(exit::FAILURE, error))? + "\n"
+    } else {
+        page(&verdict)
+    };
+    output::print(text)?;
+    if verdict.ok { Ok(()) } else { Err(Failure::new(exit::DATA, "the backlog is damaged")) }
+}
+
+fn page(verdict: &Verdict) -> String {
+    let (frames, records, bytes) = (grouped(verdict.frames), grouped(verdict.records), grouped(verdict.bytes));
+    let mut out = format!("{} segments, {frames} frames, {records} records, {bytes} bytes\n", verdict.segments.len());
+    for segment in &verdict.segments {
+        for damage in &segment.damage {
+            out += &format!("segment {}: bytes {} to {} are damaged\n", segment.number, damage.from, damage.to);
+        }
+        if segment.invalid_frames > 0 {
+            out += &format!("segment {}: {} frames say what cannot be\n", segment.number, segment.invalid_frames);
+        }
+    }
+    for number in &verdict.missing_segments {
+        out += &format!("segment {number}: missing\n");
+    }
+    for number in &verdict.unreadable_segments {
+        out += &format!("segment {number}: nothing of it can be read\n");
+    }
+    out
+}
