@@ -106,6 +106,8 @@ impl<S: Storage> Log<S> {
             self.sync()?;
         }
         let runs_max = self.options.runs_max;
+        // One round through the log: where it frees nothing in the end, another would not either.
+        let mut cleanable = self.segments.len();
         loop {
             match &self.active {
                 Some(active) if active.fits(len, runs, runs_max) && self.may_grow(room_for) => return Ok(()),
@@ -122,9 +124,16 @@ impl<S: Storage> Log<S> {
             };
             let freed = self.counters.segments_freed;
             self.sync_and_free()?;
-            if self.counters.segments_freed == freed && !(room_for == For::Records && self.clean()?) {
+            if self.counters.segments_freed > freed {
+                continue;
+            }
+            if room_for == For::Notes || cleanable == 0 || !self.clean()? {
+                if cleanable == 0 {
+                    self.clean_later();
+                }
                 return Err(full);
             }
+            cleanable -= 1;
         }
     }
 

@@ -85,9 +85,17 @@ impl<S: Storage> Log<S> {
         self.live_bound = Some(living);
         let worth = living.saturating_mul(2) < total;
         if !worth {
-            self.clean_again_at = settled + (self.state.ledger.held() / AGAIN_AFTER_SHARE).max(1);
+            self.clean_later();
         }
         Ok(worth)
+    }
+
+    /// Not before more has been settled.
+    pub(super) fn clean_later(&mut self) {
+        let ledger = &self.state.ledger;
+        let settled = ledger.accepted - ledger.held();
+        self.clean_again_at = settled + (ledger.held() / AGAIN_AFTER_SHARE).max(1);
+        self.live_bound = None;
     }
 
     fn lives(&self, run: &RunRef) -> bool {

@@ -125,6 +125,10 @@ impl<S: Storage> Log<S> {
     ///
     /// Runs may not be durable yet: what depends on that waits for a sync.
     pub fn locate(&mut self, cursor: &mut Cursor, bytes_max: usize) -> Result<Next<S::File>, LogError> {
+        if self.active.as_ref().is_some_and(|active| active.poisoned && active.unsynced_bytes() > 0) {
+            // What a failed sync left in the file is not to be trusted; this writes it anew.
+            self.sync()?;
+        }
         let Some(partition) = self.state.partitions.get(&cursor.partition) else { return Ok(Next::End) };
         cursor.next = cursor.next.max(partition.settled);
         for gone in &partition.gone {
@@ -230,11 +234,6 @@ impl<S: Storage> Log<S> {
         let runs = without_gaps(runs, next, bytes_max, behind);
         if runs.is_empty() {
             return Ok(Vec::new());
-        }
-        if active.poisoned {
-            // What a failed sync left in the file is not to be trusted; the next sync writes it anew.
-            self.sync()?;
-            return Err(LogError::Busy);
         }
         if runs.iter().any(|run| run.position >= active.written) {
             self.write()?;
