@@ -1,5 +1,7 @@
 //! A reader of segments that was written from docs/backlog-format.md alone, beside the log that wrote them; and the commands that read them.
 
+#![allow(clippy::unwrap_used, reason = "all of it is test code")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;

@@ -1,5 +1,7 @@
 //! A log at its limits: full, on a full disk, with a partition that stands still, and with a second owner.
 
+#![allow(clippy::unwrap_used, reason = "all of it is test code")]
+
 use forebay::backlog::log::append::Ticket;
 use forebay::backlog::log::engine::Log;
 use forebay::backlog::log::entry::{
@@ -92,7 +94,7 @@ fn a_full_log_refuses_records_takes_notes_and_drains() {
     let (first, second) = (log.define(b"first").unwrap(), log.define(b"second").unwrap());
     let mut stored = 0_u64;
     let full = loop {
-        match store(&mut log, if stored % 2 == 0 { first } else { second }, &[1; 1000]) {
+        match store(&mut log, if stored.is_multiple_of(2) { first } else { second }, &[1; 1000]) {
             Ok(_) => stored += 1,
             Err(error) => break error,
         }

@@ -5,6 +5,8 @@
 //!
 //! `LOG_MODEL_SEED=n` replays one case, `LOG_MODEL_CASES=n` tries so many. A failure names its seed.
 
+#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "all of it is test code")]
+
 #[path = "log_model/model.rs"]
 mod model;
 #[path = "log_model/reading.rs"]

@@ -1,6 +1,8 @@
 //! Every byte of a log is flipped, and every segment cut at every byte: opening never fails, nothing before a cut is lost, a flip loses the
 //! damaged frame alone, and no record is invented.
 
+#![allow(clippy::unwrap_used, reason = "all of it is test code")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use forebay::backlog::log::engine::Log;

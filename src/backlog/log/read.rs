@@ -31,7 +31,8 @@ pub struct Cursor {
 /// What comes next in a partition.
 #[derive(Debug)]
 pub enum Next<F> {
-    /// These runs, in order and without a gap; the first may begin before the cursor's next record.
+    /// These runs, in order and without a gap. The first may begin before the cursor's next record, and records that are gone may be among
+    /// them.
     Runs(Vec<RunHandle<F>>),
     /// These records were placed here out of a partition that was not chosen, and are to be read there.
     Placed {

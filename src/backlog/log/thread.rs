@@ -85,8 +85,11 @@ impl<S: Storage> std::fmt::Debug for Shared<S> {
     }
 }
 
+/// Work in the order in which it was handed over, and who waits for what it appends.
+type Handed<S> = VecDeque<(Work<S>, Option<Durable>)>;
+
 struct Inbox<S: Storage> {
-    work: VecDeque<(Work<S>, Option<Durable>)>,
+    work: Handed<S>,
     outcome: Option<SyncOutcome>,
     stopping: bool,
     stopped: bool,
@@ -211,6 +214,12 @@ impl<S: Storage> Appender<S> {
             let (work, stop) = self.wait();
             for (work, durable) in work {
                 self.do_work(work, durable);
+                // What waits together is synced together, unless it is much.
+                if self.log.unsynced_bytes() >= self.policy.after_bytes {
+                    let outcome = self.shared.inbox.lock().outcome.take();
+                    outcome.into_iter().for_each(|outcome| self.take_outcome(outcome));
+                    self.sync_if_due();
+                }
             }
             self.sync_if_due();
             if stop {
@@ -226,7 +235,7 @@ impl<S: Storage> Appender<S> {
     }
 
     /// Waits for work, an outcome, or the time to sync. The work, and whether it is the last.
-    fn wait(&mut self) -> (VecDeque<(Work<S>, Option<Durable>)>, bool) {
+    fn wait(&mut self) -> (Handed<S>, bool) {
         let idle_until = self.due_in();
         let mut inbox = self.shared.inbox.lock();
         if inbox.work.is_empty() && inbox.outcome.is_none() && !inbox.stopping {

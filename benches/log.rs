@@ -1,0 +1,302 @@
+//! The log against the disk it lies on. Each figure is a ratio to raw appending (64 KiB writes, a sync per 8 MiB) or to the sync's own time, measured
+//! beside it, round by round.
+//!
+//! `cargo bench --bench log` for all, `-- append commit reopen read` for some. `LOG_BENCH_DIR` is the directory (default: the build's own), `LOG_BENCH_MIB`
+//! how much each append round writes (default 512). Needs about three times that on the disk, and 10 GiB for `reopen`.
+
+#![expect(clippy::print_stdout, reason = "figures are what a bench is for")]
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use forebay::backlog::log::engine::Log;
+use forebay::backlog::log::entry::{Acknowledged, Entry, NO_TAGS, Records};
+use forebay::backlog::log::options::Options;
+use forebay::backlog::log::read::{Cursor, Next};
+use forebay::backlog::log::storage::real::RealStorage;
+use forebay::backlog::log::thread::{Durable, LogThread, SyncPolicy, Work};
+
+const ROUNDS: usize = 3;
+const SYNC_BYTES: usize = 8 << 20;
+static DATA: [u8; 256 << 10] = [0x5a; 256 << 10];
+
+fn main() {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let wants = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
+    let mib = std::env::var("LOG_BENCH_MIB").ok().and_then(|mib| mib.parse().ok()).unwrap_or(512);
+    let parent = std::env::var_os("LOG_BENCH_DIR").map_or(PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
+    let directory = tempfile::tempdir_in(parent).expect("the directory can be written");
+    if wants("append") {
+        append(directory.path(), mib << 20);
+    }
+    if wants("commit") {
+        commit(directory.path());
+    }
+    if wants("reopen") {
+        reopen(directory.path(), 1 << 30);
+        reopen(directory.path(), 8 << 30);
+    }
+    if wants("read") {
+        [1, 100, 10_000].into_iter().for_each(|partitions| read_back(directory.path(), partitions, mib << 20));
+    }
+}
+
+fn open(directory: &Path, name: &str, limit: u64) -> Log<RealStorage> {
+    let directory = directory.join(name);
+    std::fs::create_dir_all(&directory).expect("the directory can be written");
+    Log::open(RealStorage::new(directory), Options::with_limit(limit), 1).expect("the directory is well").0
+}
+
+fn store(log: &mut Log<RealStorage>, partition: u32, data: &[u8]) {
+    let first = log.partition(partition).map_or(0, |partition| partition.next);
+    log.append(&[Entry::Records(records(partition, first, data))]).expect("there is room");
+}
+
+fn records(partition: u32, first: u64, data: &[u8]) -> Records<'_> {
+    Records {
+        partition,
+        first,
+        count: 1,
+        base_timestamp: 0,
+        max_timestamp: 0,
+        stored_at: 0,
+        codec: 0,
+        tags: NO_TAGS,
+        data,
+    }
+}
+
+/// 64 KiB writes and a sync per 8 MiB into a file that grows. Bytes a second.
+fn raw_append(directory: &Path, bytes: usize) -> f64 {
+    let path = directory.join("raw");
+    let file = File::create(&path).expect("the directory can be written");
+    let block = vec![0x5a; 64 << 10];
+    let start = Instant::now();
+    for at in (0..bytes).step_by(block.len()) {
+        file.write_all_at(&block, at as u64).expect("there is room");
+        if (at + block.len()).is_multiple_of(SYNC_BYTES) {
+            file.sync_data().expect("the disk is well");
+        }
+    }
+    let rate = bytes as f64 / start.elapsed().as_secs_f64();
+    std::fs::remove_file(path).expect("it is ours");
+    rate
+}
+
+/// Runs of one size into new segments, then into recycled ones, with a sync per 8 MiB that runs beside the appending.
+fn append(directory: &Path, bytes: usize) {
+    for size in [1 << 10, 16 << 10, 256 << 10] {
+        let (mut new, mut recycled, mut raw, mut cpu) = (vec![], vec![], vec![], vec![]);
+        let mut written_per_byte = 0.0;
+        for round in 0..ROUNDS {
+            raw.push(raw_append(directory, bytes));
+            let name = format!("append-{size}-{round}");
+            let log = open(directory, &name, 4 * bytes as u64 + (512 << 20));
+            let thread = LogThread::start(log, SyncPolicy::default()).expect("threads can be started");
+            let handle = thread.handle();
+            for (pass, rates) in [&mut new, &mut recycled].into_iter().enumerate() {
+                let (cpu_before, start) = (cpu_seconds(), Instant::now());
+                let pieces = bytes >> 20;
+                for piece in 1..=pieces {
+                    let (done, finished) = sync_channel(1);
+                    let durable: Durable = Box::new(move |_| _ = done.send(()));
+                    handle.submit(append_piece(size), (piece == pieces).then_some(durable)).expect("it runs");
+                    if piece == pieces {
+                        finished.recv().expect("it is answered");
+                    }
+                }
+                rates.push(bytes as f64 / start.elapsed().as_secs_f64() / raw[round]);
+                if pass == 0 {
+                    cpu.push((cpu_seconds() - cpu_before) / (bytes as f64 / 1e9));
+                }
+                // Frees all, so that the next pass meets recycled files where it can.
+                let (done, finished) = sync_channel(1);
+                handle.submit(settle(), Some(Box::new(move |_| _ = done.send(())))).expect("it runs");
+                finished.recv().expect("it is answered");
+            }
+            let (count, counted) = sync_channel(1);
+            let work: Work<RealStorage> = Box::new(move |log| {
+                let _ = count.try_send(log.counters());
+                Ok(log.synced())
+            });
+            handle.submit(work, None).expect("it runs");
+            let counters = counted.recv().expect("it is answered");
+            written_per_byte = counters.written_bytes as f64 / (2 * bytes) as f64;
+            thread.stop().expect("the disk is well");
+            std::fs::remove_dir_all(directory.join(name)).expect("it is ours");
+        }
+        println!(
+            "append {:>4} KiB runs: {:.2} of raw, recycled {:.2} (raw {:.0} MB/s), {written_per_byte:.3} bytes written a byte, {:.2} CPU s/GB",
+            size >> 10,
+            median(&mut new),
+            median(&mut recycled),
+            median(&mut raw) / 1e6,
+            median(&mut cpu)
+        );
+    }
+}
+
+/// Appends a MiB.
+fn append_piece(size: usize) -> Work<RealStorage> {
+    let mut left = (1 << 20) / size;
+    Box::new(move |log| {
+        let partition = log.define(b"p")?;
+        while left > 0 {
+            let first = log.partition(partition).map_or(0, |partition| partition.next);
+            log.append(&[Entry::Records(records(partition, first, &DATA[..size]))])?;
+            left -= 1;
+        }
+        Ok(log.appended())
+    })
+}
+
+fn settle() -> Work<RealStorage> {
+    Box::new(|log| {
+        let partition = log.define(b"p")?;
+        let last = log.partition(partition).map_or(0, |partition| partition.next - 1);
+        let done =
+            Acknowledged { partition, last, offset: 0, leader_epoch: 0, topic_id: [0; 16], possible_duplicates: 0 };
+        log.append(&[Entry::Acknowledged(done)])
+    })
+}
+
+/// Clients that each wait for every record, beside the sync alone.
+fn commit(directory: &Path) {
+    const SPAN: Duration = Duration::from_secs(2);
+    let mut alone = {
+        let path = directory.join("sync");
+        let file = File::create(&path).expect("the directory can be written");
+        file.write_all_at(&vec![0; 16 << 20], 0).and_then(|()| file.sync_all()).expect("there is room");
+        let start = Instant::now();
+        let mut times = vec![];
+        while start.elapsed() < SPAN {
+            let at = times.len() as u64 * 4096 % (16 << 20);
+            let before = Instant::now();
+            file.write_all_at(&[7; 200], at).and_then(|()| file.sync_data()).expect("the disk is well");
+            times.push(before.elapsed().as_secs_f64() * 1e6);
+        }
+        std::fs::remove_file(path).expect("it is ours");
+        times
+    };
+    let (sync_p50, sync_p99) = (quantile(&mut alone, 0.5), quantile(&mut alone, 0.99));
+    println!("fdatasync alone: p50 {sync_p50:.0} us, p99 {sync_p99:.0} us");
+    for clients in [1, 16, 256] {
+        let name = format!("commit-{clients}");
+        let thread =
+            LogThread::start(open(directory, &name, 4 << 30), SyncPolicy::default()).expect("threads can be started");
+        let start = Instant::now();
+        let client = |_| {
+            let handle = thread.handle();
+            std::thread::spawn(move || {
+                let mut times = vec![];
+                while start.elapsed() < SPAN {
+                    let (done, finished) = sync_channel(1);
+                    let before = Instant::now();
+                    let work: Work<RealStorage> = Box::new(|log| {
+                        let partition = log.define(b"p")?;
+                        store(log, partition, &[7; 100]);
+                        Ok(log.appended())
+                    });
+                    let durable: Durable = Box::new(move |result| _ = done.send(result.is_ok()));
+                    handle.submit(work, Some(durable)).expect("it runs");
+                    assert!(finished.recv().expect("it is answered"));
+                    times.push(before.elapsed().as_secs_f64() * 1e6);
+                }
+                times
+            })
+        };
+        let threads: Vec<_> = (0..clients).map(client).collect();
+        let mut times: Vec<f64> = threads.into_iter().flat_map(|thread| thread.join().expect("it ends")).collect();
+        let (count, p50, p99) = (times.len(), quantile(&mut times, 0.5), quantile(&mut times, 0.99));
+        println!(
+            "acks=1, {clients:>3} waiting: {:.0}/s, p50 {p50:.0} us, p99 {p99:.0} us = {:.1} x fdatasync's p99",
+            count as f64 / SPAN.as_secs_f64(),
+            p99 / sync_p99
+        );
+        thread.stop().expect("the disk is well");
+        std::fs::remove_dir_all(directory.join(name)).expect("it is ours");
+    }
+}
+
+fn reopen(directory: &Path, bytes: u64) {
+    let mut log = open(directory, "reopen", 2 * bytes);
+    let partitions: Vec<u32> = (0..100).map(|n: u32| log.define(&n.to_le_bytes()).expect("there is room")).collect();
+    let data = vec![0x5a; 64 << 10];
+    for n in 0..bytes / data.len() as u64 {
+        store(&mut log, partitions[n as usize % 100], &data);
+    }
+    log.sync().expect("the disk is well");
+    // As after kill -9: no footer.
+    drop(log);
+    let before = resident_bytes();
+    let start = Instant::now();
+    let log = open(directory, "reopen", 2 * bytes);
+    let time = start.elapsed();
+    assert_eq!(log.state().ledger.held(), bytes / data.len() as u64);
+    println!(
+        "reopen {} GiB: {:.0} ms, {:.1} MiB more resident",
+        bytes >> 30,
+        time.as_secs_f64() * 1e3,
+        resident_bytes().saturating_sub(before) as f64 / f64::from(1 << 20)
+    );
+    drop(log);
+    std::fs::remove_dir_all(directory.join("reopen")).expect("it is ours");
+}
+
+fn read_back(directory: &Path, partitions: u32, bytes: usize) {
+    let mut log = open(directory, "read", 4 * bytes as u64 + (512 << 20));
+    let numbers: Vec<u32> = (0..partitions).map(|n| log.define(&n.to_le_bytes()).expect("there is room")).collect();
+    let data = vec![0x5a; 1 << 10];
+    for n in 0..bytes / data.len() {
+        store(&mut log, numbers[n % numbers.len()], &data);
+    }
+    log.sync().expect("the disk is well");
+    let mut cursors: Vec<Cursor> = numbers.iter().map(|number| Cursor::new(*number, 0)).collect();
+    let start = Instant::now();
+    let (mut read, mut open) = (0, true);
+    while open {
+        open = false;
+        for cursor in &mut cursors {
+            if let Next::Runs(handles) = log.locate(cursor, 64 << 10).expect("the disk is well") {
+                open = true;
+                for handle in handles {
+                    read += handle.read().expect("nothing is damaged").records().data.len();
+                }
+            }
+        }
+    }
+    assert_eq!(read, bytes / data.len() * data.len());
+    println!(
+        "read back, {partitions:>6} partitions of 1 KiB runs: {:.0} MB/s",
+        read as f64 / 1e6 / start.elapsed().as_secs_f64()
+    );
+    drop(log);
+    std::fs::remove_dir_all(directory.join("read")).expect("it is ours");
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    quantile(values, 0.5)
+}
+
+fn quantile(values: &mut [f64], part: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[((values.len() - 1) as f64 * part) as usize]
+}
+
+/// User and system time of this process.
+fn cpu_seconds() -> f64 {
+    let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF).expect("it is always known");
+    let seconds = |time: nix::sys::time::TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
+    seconds(usage.user_time()) + seconds(usage.system_time())
+}
+
+fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/statm").expect("it is always there");
+    let pages: u64 = status.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("its second number");
+    pages * 4096
+}
