@@ -45,6 +45,8 @@ pub struct Counters {
     pub segments_cleaned: u64,
     /// Damaged places found.
     pub damaged_places: u64,
+    /// Bytes copied into quarantine.
+    pub quarantined_bytes: u64,
     /// Copies of damaged bytes that could not be put into quarantine.
     pub quarantine_failures: u64,
     /// Attempts to free, prepare or remove a file that failed; they are made again.
@@ -70,6 +72,8 @@ pub struct Log<S: Storage> {
     pub(super) numbers: HashMap<Vec<u8>, u32>,
     /// Older segments, by number.
     pub(super) segments: BTreeMap<u64, SegmentFile>,
+    /// Bytes of their files.
+    pub(super) older_bytes: u64,
     pub(super) active: Option<Active<S::File>>,
     /// What opening found and does not know to be on disk.
     pub(super) carry: Option<Carry>,
@@ -97,6 +101,11 @@ impl<S: Storage> Log<S> {
     ///
     /// A second owner, a newer format and an unreadable directory are errors; damage and torn ends are not: what was found is returned.
     pub fn open(storage: S, options: Options, seed: u64) -> Result<(Log<S>, Damage), LogError> {
+        if !options.are_possible() {
+            return Err(LogError::Refused(
+                "a log has at least four segments of at least 4 KiB, and fewer than 1 GiB each",
+            ));
+        }
         let lock_path = storage.path(super::storage::LOCK);
         let lock = storage.lock().map_err(|source| LogError::Lock { path: lock_path, source })?;
         let recovered = recover(&storage)?;
@@ -109,6 +118,7 @@ impl<S: Storage> Log<S> {
             random: fastrand::Rng::with_seed(seed),
             state: State::default(),
             segments: BTreeMap::new(),
+            older_bytes: 0,
             active: None,
             carry: None,
             spares: Vec::new(),
@@ -163,7 +173,12 @@ impl<S: Storage> Log<S> {
     /// Bytes of all segments. Spares come on top, within the limit.
     pub fn used_bytes(&self) -> u64 {
         let active = self.active.as_ref().map_or(0, |active| active.file_bytes);
-        self.segments.values().map(|segment| segment.file_bytes).sum::<u64>() + active
+        self.older_bytes + active
+    }
+
+    /// To be called when a segment was added, removed or shortened.
+    pub(super) fn count_older_bytes(&mut self) {
+        self.older_bytes = self.segments.values().map(|segment| segment.file_bytes).sum();
     }
 
     /// Makes everything durable, writes the footer, and gives back the room that was not used.
@@ -197,6 +212,7 @@ impl<S: Storage> Log<S> {
             .collect();
         self.state = recovered.state;
         self.segments = recovered.segments;
+        self.count_older_bytes();
         for (segment, gap) in &recovered.damage.gaps {
             self.quarantine(*segment, *gap);
         }

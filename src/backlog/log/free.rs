@@ -51,6 +51,7 @@ impl<S: Storage> Log<S> {
         // So that a power loss leaves no younger segment missing than this one.
         self.housekeeping(|log| log.storage.sync_directory(""));
         self.segments.remove(&number);
+        self.count_older_bytes();
         self.indexes.forget(number);
         self.damaged.retain(|(segment, _)| *segment != number);
         self.watch = None;

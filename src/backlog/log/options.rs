@@ -45,6 +45,11 @@ impl Options {
         }
     }
 
+    /// Whether a log can be made of this.
+    pub fn are_possible(&self) -> bool {
+        (4 << 10..1 << 30).contains(&self.segment_bytes) && self.limit_bytes / 4 >= self.segment_bytes
+    }
+
     /// The largest frame, header included.
     pub fn frame_bytes_max(&self) -> usize {
         usize::try_from(self.segment_bytes / 2).unwrap_or(usize::MAX)
@@ -59,5 +64,6 @@ mod tests {
     fn small_logs_have_small_segments() {
         assert_eq!(Options::with_limit(8 << 30).segment_bytes, 64 << 20);
         assert_eq!(Options::with_limit(64 << 20).segment_bytes, 8 << 20);
+        assert!(Options::with_limit(32 << 10).are_possible() && !Options::with_limit(31 << 10).are_possible());
     }
 }

@@ -9,6 +9,8 @@ use super::storage::{QUARANTINE, Storage, StorageFile};
 
 /// More places than this are counted only, for as long as the log is open.
 const PLACES_MAX: u64 = 1000;
+/// And more bytes.
+const QUARANTINE_BYTES_MAX: u64 = 256 << 20;
 const COPY_BYTES: usize = 1 << 20;
 
 impl<S: Storage> Log<S> {
@@ -16,8 +18,13 @@ impl<S: Storage> Log<S> {
     /// segment is freed.
     pub(super) fn quarantine(&mut self, segment: u64, gap: Gap) {
         self.counters.damaged_places += 1;
-        if self.counters.damaged_places <= PLACES_MAX && copy(&self.storage, segment, gap).is_err() {
-            self.counters.quarantine_failures += 1;
+        let bytes = self.counters.quarantined_bytes + u64::from(gap.to - gap.from);
+        if self.counters.damaged_places > PLACES_MAX || bytes > QUARANTINE_BYTES_MAX {
+            return;
+        }
+        match copy(&self.storage, segment, gap) {
+            Ok(()) => self.counters.quarantined_bytes = bytes,
+            Err(_) => self.counters.quarantine_failures += 1,
         }
     }
 }

@@ -148,6 +148,7 @@ impl<S: Storage> Log<S> {
         }
         if self.housekeeping(|log| log.storage.open_for_writing(&segment_name(number))?.set_len(end)) {
             self.segments.entry(number).and_modify(|segment| segment.file_bytes = end);
+            self.count_older_bytes();
         }
     }
 
@@ -295,6 +296,7 @@ impl<S: Storage> Log<S> {
             self.indexes.forget(number);
             self.give_back(&segment_name(number), file_bytes);
         }
+        self.count_older_bytes();
     }
 }
 

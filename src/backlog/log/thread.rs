@@ -44,11 +44,18 @@ pub type Work<S> = Box<dyn FnMut(&mut Log<S>) -> Result<Ticket, LogError> + Send
 /// Hears, once, that what the work appended is durable, or why it is not (yet): it may become so later.
 pub type Durable = Box<dyn FnOnce(Result<Ticket, Arc<LogError>>) + Send>;
 
-/// The two threads. Dropping it without [`LogThread::stop`] leaves them running for as long as there are handles.
+/// The two threads. When it is dropped they stop as by [`LogThread::stop`], and nobody hears how.
 #[derive(Debug)]
 pub struct LogThread<S: Storage> {
     handle: LogHandle<S>,
-    appender: JoinHandle<Result<(), LogError>>,
+    appender: Option<JoinHandle<Result<(), LogError>>>,
+}
+
+impl<S: Storage> Drop for LogThread<S> {
+    fn drop(&mut self) {
+        self.handle.shared.inbox.lock().stopping = true;
+        self.handle.shared.filled.notify_one();
+    }
 }
 
 /// Hands work to the appending thread.
@@ -121,7 +128,7 @@ impl<S: Storage> LogThread<S> {
             Appender { log, policy, shared: appending, waiting: VecDeque::new(), syncing: false, due: None }.run()
         });
         match appender {
-            Ok(appender) => Ok(LogThread { handle: LogHandle { shared }, appender }),
+            Ok(appender) => Ok(LogThread { handle: LogHandle { shared }, appender: Some(appender) }),
             Err(error) => {
                 drop(Ended(shared));
                 Err(error)
@@ -138,12 +145,13 @@ impl<S: Storage> LogThread<S> {
     ///
     /// # Panics
     /// If work has panicked.
-    pub fn stop(self) -> Result<(), LogError> {
-        self.handle.shared.inbox.lock().stopping = true;
-        self.handle.shared.filled.notify_one();
-        match self.appender.join() {
-            Ok(closed) => closed,
-            Err(panic) => std::panic::resume_unwind(panic),
+    pub fn stop(mut self) -> Result<(), LogError> {
+        let appender = self.appender.take();
+        drop(self);
+        match appender.map(JoinHandle::join) {
+            None => Ok(()),
+            Some(Ok(closed)) => closed,
+            Some(Err(panic)) => std::panic::resume_unwind(panic),
         }
     }
 }
