@@ -20,7 +20,7 @@ use super::state::{Partition, State};
 use super::storage::{Storage, StorageFile};
 
 /// Of the segment that was the newest, so much may be moved as a whole.
-const MOVED_SHARE: u64 = 16;
+const MOVED_SHARE: u64 = 4;
 
 /// What has happened since the log was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
