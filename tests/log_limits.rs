@@ -10,9 +10,9 @@ use forebay::backlog::log::entry::{
 use forebay::backlog::log::error::{FullCause, LogError};
 use forebay::backlog::log::options::Options;
 use forebay::backlog::log::read::{Cursor, Next};
+use forebay::backlog::log::storage::Storage;
 use forebay::backlog::log::storage::real::RealStorage;
 use forebay::backlog::log::storage::simulated::SimulatedStorage;
-use forebay::backlog::log::storage::{LockError, Storage};
 
 const SEGMENT_BYTES: u64 = 64 << 10;
 
@@ -171,9 +171,7 @@ fn a_second_owner_is_refused_with_the_first_ones_process_id() {
     let storage = RealStorage::new(directory.path());
     let log = open(&storage, 8);
     let refused = Log::open(storage.clone(), options(8), 1).unwrap_err();
-    assert!(
-        matches!(&refused, LogError::Lock { source: LockError::Held { pid: Some(pid) }, .. } if *pid == std::process::id())
-    );
+    assert!(matches!(&refused, LogError::Owned { pid: Some(pid), .. } if *pid == std::process::id()));
     assert!(refused.to_string().contains(&std::process::id().to_string()), "{refused}");
     log.close().unwrap();
     open(&storage, 8);

@@ -3,7 +3,7 @@
 //! After each reopening the log must be what the model was after some number of frames, at least all that were answered as synced:
 //! nothing synced is gone, nothing is invented, order and ledger are right, and every record that is held can be read.
 //!
-//! `LOG_MODEL_SEED=n` replays one case, `LOG_MODEL_CASES=n` tries so many. A failure names its seed.
+//! `LOG_MODEL_SEED=n` replays one case, `LOG_MODEL_CASES=n` tries so many, from `LOG_MODEL_FROM=n` on. A failure names its seed.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "all of it is test code")]
 
@@ -22,12 +22,18 @@ use world::World;
 /// In a debug build, where each takes much longer, a taste.
 const CASES: u64 = if cfg!(debug_assertions) { 300 } else { 10_000 };
 
+/// Says so often how far it is.
+const PROGRESS: u64 = 50_000;
+
 #[test]
 fn a_log_is_what_the_model_says_after_every_crash() {
     let number = |name: &str| std::env::var(name).ok().map(|value| value.parse::<u64>().expect("a number"));
     let seeds = match number("LOG_MODEL_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("LOG_MODEL_CASES").unwrap_or(CASES),
+        None => {
+            let from = number("LOG_MODEL_FROM").unwrap_or(0);
+            from..from + number("LOG_MODEL_CASES").unwrap_or(CASES)
+        }
     };
     let single = seeds.end - seeds.start == 1;
     let mut total = Tally::default();
@@ -40,6 +46,9 @@ fn a_log_is_what_the_model_says_after_every_crash() {
         }
         world.end();
         total.add(&world.tally);
+        if (seed + 1).is_multiple_of(PROGRESS) {
+            println!("{} cases: {total:?}", seed + 1);
+        }
     }
     println!("{total:?}");
 }

@@ -55,7 +55,7 @@ impl Directory {
 
 fn failure(directory: &Path, error: &LogError) -> Failure {
     let code = match error {
-        LogError::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => exit::PERMISSION,
+        LogError::Disk(error) if error.source.kind() == std::io::ErrorKind::PermissionDenied => exit::PERMISSION,
         LogError::Newer { .. } => exit::DATA,
         _ => exit::IO,
     };

@@ -17,6 +17,7 @@ pub struct Tally {
     pub poisoned: u64,
     pub recycled: u64,
     pub runs_read: u64,
+    pub crashes_while_opening: u64,
 }
 
 impl Tally {
@@ -40,5 +41,6 @@ impl Tally {
         self.poisoned += other.poisoned;
         self.recycled += other.recycled;
         self.runs_read += other.runs_read;
+        self.crashes_while_opening += other.crashes_while_opening;
     }
 }

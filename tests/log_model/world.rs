@@ -333,6 +333,9 @@ impl World {
     fn open(&mut self) {
         let seed = self.random.u64(..);
         if self.random.u8(..8) == 0 {
+            self.crash_while_opening(seed);
+        }
+        if self.random.u8(..8) == 0 {
             self.fault();
         }
         let opened = Log::open(self.storage.clone(), self.options, seed);
@@ -362,6 +365,20 @@ impl World {
         }
         self.log = Some(log);
         self.read_all();
+    }
+
+    /// Opening gets so far and no further, and the power goes then.
+    fn crash_while_opening(&mut self, seed: u64) {
+        self.tally.crashes_while_opening += 1;
+        let after = self.random.u64(..60);
+        self.storage.fail(Some(Fault { after, times: u64::MAX, errno: Errno::EIO }));
+        let opened = Log::open(self.storage.clone(), self.options, seed ^ 1).map(|(_, damage)| damage);
+        self.say(format_args!("crash at call {after} of opening: {opened:?}"));
+        if self.random.bool() {
+            self.storage.lose_power();
+        } else {
+            self.storage.kill();
+        }
     }
 
     fn forget_what_is_durable(&mut self) {

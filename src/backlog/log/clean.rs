@@ -57,7 +57,7 @@ impl<S: Storage> Log<S> {
                 Err(ReadError::Damaged) => self.note_damage(segment, run),
                 Err(ReadError::Io(source)) => {
                     let path = self.storage.path(&super::header::segment_name(segment));
-                    return Err(LogError::Io { action: "read", path, source });
+                    return Err(LogError::io("read", path)(source));
                 }
             }
         }

@@ -17,7 +17,7 @@ use super::recovery::{Damage, Recovered, SegmentFile, recover};
 use super::roll::{For, Spare};
 use super::scan::{Extent, SYNCED_TO_ITS_END, Seen, scan};
 use super::state::{Partition, State};
-use super::storage::{Storage, StorageFile};
+use super::storage::{LockError, Storage, StorageFile};
 
 /// Of the segment that was the newest, so much may be moved as a whole.
 const MOVED_SHARE: u64 = 4;
@@ -74,6 +74,8 @@ pub struct Log<S: Storage> {
     pub(super) segments: BTreeMap<u64, SegmentFile>,
     /// Bytes of their files.
     pub(super) older_bytes: u64,
+    /// Of those: of segments without runs, which the next one leaves behind.
+    pub(super) older_bytes_without_runs: u64,
     pub(super) active: Option<Active<S::File>>,
     /// What opening found and does not know to be on disk.
     pub(super) carry: Option<Carry>,
@@ -107,7 +109,10 @@ impl<S: Storage> Log<S> {
             ));
         }
         let lock_path = storage.path(super::storage::LOCK);
-        let lock = storage.lock().map_err(|source| LogError::Lock { path: lock_path, source })?;
+        let lock = storage.lock().map_err(|error| match error {
+            LockError::Held { pid } => LogError::Owned { path: lock_path, pid },
+            LockError::Io(source) => LogError::io("lock", lock_path)(source),
+        })?;
         let recovered = recover(&storage)?;
         let mut log = Log {
             indexes: IndexCache::new(options.index_bytes_max),
@@ -119,6 +124,7 @@ impl<S: Storage> Log<S> {
             state: State::default(),
             segments: BTreeMap::new(),
             older_bytes: 0,
+            older_bytes_without_runs: 0,
             active: None,
             carry: None,
             spares: Vec::new(),
@@ -178,7 +184,10 @@ impl<S: Storage> Log<S> {
 
     /// To be called when a segment was added, removed or shortened.
     pub(super) fn count_older_bytes(&mut self) {
-        self.older_bytes = self.segments.values().map(|segment| segment.file_bytes).sum();
+        let all = self.segments.values();
+        self.older_bytes = all.clone().map(|segment| segment.file_bytes).sum();
+        self.older_bytes_without_runs =
+            all.filter(|segment| segment.note.runs == 0).map(|segment| segment.file_bytes).sum();
     }
 
     /// Makes everything durable, writes the footer, and gives back the room that was not used.

@@ -3,29 +3,22 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::storage::LockError;
+use super::disk_error::DiskError;
 
 /// Why a call failed. After each of them the log is as it was before the call, and usable.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// The directory is another process's, or cannot be locked.
-    #[error("cannot lock {}: {source}", path.display())]
-    Lock {
+    /// The directory is another process's.
+    #[error("cannot lock {}: the directory belongs to {}; stop that one, or give this one a directory of its own", path.display(), process(*pid))]
+    Owned {
         /// The lock file.
         path: PathBuf,
-        /// Why.
-        source: LockError,
+        /// The other's process id, if it could be read.
+        pid: Option<u32>,
     },
     /// The disk failed.
-    #[error("cannot {action} {}: {source}", path.display())]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// On which file or directory.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     /// A later version has written here.
     #[error(
         "{} has version {version} of the log's format, and this forebay knows versions up to {}; start the forebay that wrote it, or a later one",
@@ -76,17 +69,21 @@ impl FullCause {
 impl LogError {
     /// For `map_err`.
     pub(super) fn io(action: &'static str, path: PathBuf) -> impl FnOnce(io::Error) -> LogError {
-        move |source| LogError::Io { action, path, source }
+        move |source| DiskError::new(action, path, source).into()
     }
 
     /// Whether the disk, or the user's share of it, is full.
     pub fn is_out_of_space(&self) -> bool {
         match self {
             LogError::Full { .. } => true,
-            LogError::Io { source, .. } => is_out_of_space(source),
+            LogError::Disk(error) => is_out_of_space(&error.source),
             _ => false,
         }
     }
+}
+
+fn process(pid: Option<u32>) -> String {
+    pid.map_or("another process".to_owned(), |pid| format!("process {pid}"))
 }
 
 /// Whether an error says that the disk, or the user's share of it, is full.

@@ -91,7 +91,7 @@ impl<S: Storage> Inspection<S> {
             {
                 Ok((index, _)) => index,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(source) => return Err(LogError::Io { action: "read", path, source }),
+                Err(source) => return Err(LogError::io("read", path)(source)),
             };
             for run in index.runs() {
                 let range = IndexRange { first: run.first, last: run.last() };
@@ -140,7 +140,7 @@ impl<S: Storage> Inspection<S> {
                 Err(_) if self.was_freed(*number) => {}
                 Err(source) => {
                     let path = self.storage.path(&segment_name(*number));
-                    return Err(LogError::Io { action: "read", path, source });
+                    return Err(LogError::io("read", path)(source));
                 }
             }
         }
@@ -183,5 +183,5 @@ impl<S: Storage> Inspection<S> {
 }
 
 fn is_gone(error: &LogError) -> bool {
-    matches!(error, LogError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    matches!(error, LogError::Disk(error) if error.source.kind() == io::ErrorKind::NotFound)
 }

@@ -40,6 +40,7 @@ pub mod state;
 
 pub mod storage;
 
+pub mod disk_error;
 pub mod error;
 pub mod options;
 pub mod recovery;

@@ -1,31 +1,19 @@
 //! Proves that the directory can be used, by doing all that the log does: create, write, sync, read back, rename, delete.
 
 use std::io;
-use std::path::PathBuf;
 
+use super::disk_error::DiskError;
 use super::header::probe_name;
 use super::storage::{Storage, StorageFile};
 
 const CONTENT: &[u8] = b"forebay can write here\n";
 
-/// Why the directory cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot {action} {}: {source}", path.display())]
-pub struct ProbeError {
-    /// What was tried.
-    pub action: &'static str,
-    /// On which file or directory.
-    pub path: PathBuf,
-    /// What the system says.
-    pub source: io::Error,
-}
-
 /// Tries it with a file of its own; `number` tells those of two probes at a time apart.
-pub fn probe(storage: &impl Storage, number: u64) -> Result<(), ProbeError> {
+pub fn probe(storage: &impl Storage, number: u64) -> Result<(), DiskError> {
     let (first, second) = (probe_name(number), probe_name(number.wrapping_add(1)));
     let fail = |action, name: &str| {
         let path = storage.path(name);
-        move |source| ProbeError { action, path, source }
+        move |source| DiskError::new(action, path, source)
     };
     // Left over from a probe that was cut short.
     let _ = storage.remove(&first);

@@ -46,24 +46,24 @@ struct Beginning {
 impl<S: Storage> Log<S> {
     /// Whether the limit allows one more segment.
     pub(super) fn room_for_segment(&self, room_for: For) -> bool {
-        let used = self.used_bytes().saturating_add(self.options.segment_bytes);
+        // Segments without runs are left behind by the next one.
+        let active = self.active.as_ref().filter(|active| active.runs.is_empty()).map_or(0, |active| active.file_bytes);
+        let kept = self.used_bytes().saturating_sub(self.older_bytes_without_runs + active);
+        let used = kept.saturating_add(self.options.segment_bytes);
+        let reserved = RESERVED_SEGMENTS * self.options.segment_bytes;
         match room_for {
-            For::Records => {
-                used.saturating_add(RESERVED_SEGMENTS * self.options.segment_bytes) <= self.options.limit_bytes
-            }
-            // Segments without records are left behind by the next checkpoint. Where crashes and failing disks have used the reserve up,
-            // notes go beyond the limit, by two segments at most: without them nothing would ever be freed.
-            For::Notes => {
-                let beyond = RESERVED_SEGMENTS * self.options.segment_bytes;
-                used.saturating_sub(self.bytes_without_runs()) <= self.options.limit_bytes.saturating_add(beyond)
-            }
+            For::Records => used.saturating_add(reserved) <= self.options.limit_bytes,
+            // Where crashes and failing disks have used the reserve up, notes go beyond the limit, by two segments at most: without them
+            // nothing would ever be freed.
+            For::Notes => used <= self.options.limit_bytes.saturating_add(reserved),
         }
     }
 
     /// Whether the newest segment is not one of the reserved ones, or they are for this.
     pub(super) fn may_grow(&self, room_for: For) -> bool {
         let reserved = RESERVED_SEGMENTS * self.options.segment_bytes;
-        room_for == For::Notes || self.used_bytes().saturating_add(reserved) <= self.options.limit_bytes
+        let kept = self.used_bytes().saturating_sub(self.older_bytes_without_runs);
+        room_for == For::Notes || kept.saturating_add(reserved) <= self.options.limit_bytes
     }
 
     /// Begins a segment with room for `len` bytes of frames. What the old one has not synced is written anew into it. After an error the old one
@@ -136,12 +136,6 @@ impl<S: Storage> Log<S> {
         }
     }
 
-    fn bytes_without_runs(&self) -> u64 {
-        let older = self.segments.values().filter(|segment| segment.note.runs == 0).map(|segment| segment.file_bytes);
-        let active = self.active.as_ref().filter(|active| active.runs.is_empty()).map_or(0, |active| active.file_bytes);
-        older.sum::<u64>() + active
-    }
-
     /// Gives back what a segment does not use, unless that is little.
     pub(super) fn shorten(&mut self, number: u64) {
         let Some(segment) = self.segments.get(&number).copied() else { return };
@@ -206,7 +200,7 @@ impl<S: Storage> Log<S> {
                 if is_out_of_space(&error) {
                     return Err(self.full(FullCause::Disk));
                 }
-                Err(LogError::Io { action: "allocate", path, source: error })
+                Err(LogError::io("allocate", path)(error))
             }
         }
     }

@@ -47,7 +47,7 @@ impl<S: Storage> Log<S> {
         let written = active.write();
         self.counters.poisoned_segments += u64::from(active.poisoned && !was_poisoned);
         let path = || self.storage.path(&active.name());
-        let written = written.map_err(|source| LogError::Io { action: "write", path: path(), source })?;
+        let written = written.map_err(|source| LogError::io("write", path())(source))?;
         self.counters.written_bytes += written as u64;
         Ok(())
     }
@@ -100,7 +100,7 @@ impl<S: Storage> Log<S> {
                     active.poisoned = true;
                     self.counters.poisoned_segments += 1;
                 }
-                Err(LogError::Io { action: "sync", path, source })
+                Err(LogError::io("sync", path)(source))
             }
         }
     }

@@ -75,17 +75,19 @@ fn what_nobody_waits_for_is_synced_in_time_and_stopping_closes_the_log() {
 fn a_failing_disk_is_told_to_whoever_waits_and_heals() {
     let storage = SimulatedStorage::new(5);
     let thread = LogThread::start(log(&storage), SyncPolicy::default()).unwrap();
-    let ask = |data: Vec<u8>| {
+    let ask = |work| {
         let (answer, answered) = sync_channel(1);
         let durable: Durable = Box::new(move |result| answer.send(result.map_err(|error| error.to_string())).unwrap());
-        thread.handle().submit(append(data), Some(durable)).unwrap();
+        thread.handle().submit(work, Some(durable)).unwrap();
         answered.recv_timeout(SOON).unwrap()
     };
-    ask(vec![1]).unwrap();
+    ask(append(vec![1])).unwrap();
+    // Behind what is still written after that answer.
+    ask(Box::new(|log| Ok(log.synced()))).unwrap();
     storage.fail(Some(Fault { after: 0, times: u64::MAX, errno: Errno::EIO }));
-    assert!(ask(vec![2]).unwrap_err().contains("Input/output error"));
+    assert!(ask(append(vec![2])).unwrap_err().contains("(EIO)"));
     storage.fail(None);
-    ask(vec![3]).unwrap();
+    ask(append(vec![3])).unwrap();
     storage.lose_power();
     assert_eq!(
         log(&storage).state().ledger.accepted,
