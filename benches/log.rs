@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use forebay::backlog::log::engine::Log;
@@ -19,7 +20,7 @@ use forebay::backlog::log::entry::{Acknowledged, Entry, NO_TAGS, Records};
 use forebay::backlog::log::options::Options;
 use forebay::backlog::log::read::{Cursor, Next};
 use forebay::backlog::log::storage::real::RealStorage;
-use forebay::backlog::log::thread::{Durable, LogThread, SyncPolicy, Work};
+use forebay::backlog::log::thread::{Durable, LogHandle, LogThread, SyncPolicy, Work};
 
 const ROUNDS: usize = 3;
 const SYNC_BYTES: usize = 8 << 20;
@@ -185,33 +186,14 @@ fn commit(directory: &Path) {
     };
     let (sync_p50, sync_p99) = (quantile(&mut alone, 0.5), quantile(&mut alone, 0.99));
     println!("fdatasync alone: p50 {sync_p50:.0} us, p99 {sync_p99:.0} us");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime can be started");
     for clients in [1, 16, 256] {
         let name = format!("commit-{clients}");
         let thread =
             LogThread::start(open(directory, &name, 4 << 30), SyncPolicy::default()).expect("threads can be started");
-        let start = Instant::now();
-        let client = |_| {
-            let handle = thread.handle();
-            std::thread::spawn(move || {
-                let mut times = vec![];
-                while start.elapsed() < SPAN {
-                    let (done, finished) = sync_channel(1);
-                    let before = Instant::now();
-                    let work: Work<RealStorage> = Box::new(|log| {
-                        let partition = log.define(b"p")?;
-                        store(log, partition, &[7; 100]);
-                        Ok(log.appended())
-                    });
-                    let durable: Durable = Box::new(move |result| _ = done.send(result.is_ok()));
-                    handle.submit(work, Some(durable)).expect("it runs");
-                    assert!(finished.recv().expect("it is answered"));
-                    times.push(before.elapsed().as_secs_f64() * 1e6);
-                }
-                times
-            })
-        };
-        let threads: Vec<_> = (0..clients).map(client).collect();
-        let mut times: Vec<f64> = threads.into_iter().flat_map(|thread| thread.join().expect("it ends")).collect();
+        let until = Instant::now() + SPAN;
+        let tasks: Vec<_> = (0..clients).map(|_| runtime.spawn(client(thread.handle(), until))).collect();
+        let mut times: Vec<f64> = tasks.into_iter().flat_map(|task| runtime.block_on(task).expect("it ends")).collect();
         let (count, p50, p99) = (times.len(), quantile(&mut times, 0.5), quantile(&mut times, 0.99));
         println!(
             "acks=1, {clients:>3} waiting: {:.0}/s, p50 {p50:.0} us, p99 {p99:.0} us = {:.1} x fdatasync's p99",
@@ -221,6 +203,25 @@ fn commit(directory: &Path) {
         thread.stop().expect("the disk is well");
         std::fs::remove_dir_all(directory.join(name)).expect("it is ours");
     }
+}
+
+/// A task, as the daemon's connections are, that stores a record whenever its last one is durable. How long each took, in microseconds.
+async fn client(handle: LogHandle<RealStorage>, until: Instant) -> Vec<f64> {
+    let mut times = vec![];
+    while Instant::now() < until {
+        let (done, finished) = oneshot::channel();
+        let before = Instant::now();
+        let work: Work<RealStorage> = Box::new(|log| {
+            let partition = log.define(b"p")?;
+            store(log, partition, &[7; 100]);
+            Ok(log.appended())
+        });
+        let durable: Durable = Box::new(move |result| _ = done.send(result.is_ok()));
+        handle.submit(work, Some(durable)).expect("it runs");
+        assert!(finished.await.expect("it is answered"));
+        times.push(before.elapsed().as_secs_f64() * 1e6);
+    }
+    times
 }
 
 fn reopen(directory: &Path, bytes: u64) {

@@ -127,6 +127,10 @@ impl<S: Storage> Log<S> {
             if self.counters.segments_freed > freed {
                 continue;
             }
+            if room_for == For::Records && self.could_leave_all_behind() {
+                self.roll(0, For::Notes)?;
+                continue;
+            }
             if room_for == For::Notes || cleanable == 0 || !self.clean()? {
                 if cleanable == 0 {
                     self.clean_later();
@@ -135,6 +139,12 @@ impl<S: Storage> Log<S> {
             }
             cleanable -= 1;
         }
+    }
+
+    /// Whether nothing is held, and the newest segment, which is larger than others are, is all that is in the way.
+    fn could_leave_all_behind(&self) -> bool {
+        let holds_runs = self.active.as_ref().is_some_and(|active| !active.runs.is_empty());
+        holds_runs && self.segments.is_empty() && self.state.ledger.held() == 0
     }
 
     pub(super) fn full(&self, cause: super::error::FullCause) -> LogError {

@@ -229,12 +229,14 @@ impl<S: Storage> Appender<S> {
                     self.sync_if_due();
                 }
             }
+            // The next sync runs while those are answered who waited for the last.
             self.sync_if_due();
+            self.answer_waiting(None);
+            self.mark_when_idle();
             if stop {
                 while self.syncing {
                     self.wait_for_outcome();
                 }
-                self.answer_waiting(None);
                 let synced = self.log.sync().map(|_| ());
                 self.answer_waiting(None);
                 return synced.and_then(|()| self.log.close());
@@ -291,7 +293,9 @@ impl<S: Storage> Appender<S> {
             return;
         }
         let is_due = self.due.is_some_and(|due| due <= Instant::now());
-        if self.waiting.is_empty() && !is_due && self.log.unsynced_bytes() < self.policy.after_bytes {
+        let synced = self.log.synced();
+        let somebody_waits = self.waiting.back().is_some_and(|(ticket, _)| *ticket > synced);
+        if !somebody_waits && !is_due && self.log.unsynced_bytes() < self.policy.after_bytes {
             return;
         }
         self.due = None;
@@ -301,11 +305,7 @@ impl<S: Storage> Appender<S> {
                 *self.shared.job.lock() = Job::Sync(job);
                 self.shared.job_given.notify_one();
             }
-            Ok(None) => {
-                self.answer_waiting(None);
-                // Only says in the log what is known; without it nothing is lost.
-                let _ = self.log.mark();
-            }
+            Ok(None) => {}
             Err(error) => self.sync_failed(error),
         }
     }
@@ -328,13 +328,15 @@ impl<S: Storage> Appender<S> {
         if self.log.finish_sync(outcome).is_err() {
             match self.log.sync() {
                 Ok(_) => {}
-                Err(error) => return self.sync_failed(error),
+                Err(error) => self.sync_failed(error),
             }
         }
-        self.answer_waiting(None);
-        if self.log.appended() == self.log.synced() {
+    }
+
+    fn mark_when_idle(&mut self) {
+        if !self.syncing && self.log.appended() == self.log.synced() {
             self.due = None;
-            // As above.
+            // Only says in the log what is known; without it nothing is lost.
             let _ = self.log.mark();
         }
     }
