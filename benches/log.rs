@@ -1,14 +1,16 @@
 //! The log against the disk it lies on. Each figure is a ratio to raw appending (64 KiB writes, a sync per 8 MiB) or to the sync's own time, measured
 //! beside it, round by round.
 //!
-//! `cargo bench --bench log` for all, `-- append commit reopen read` for some. `LOG_BENCH_DIR` is the directory (default: the build's own), `LOG_BENCH_MIB`
+//! `cargo bench --bench log` for all, `-- append commit clean reopen read` for some. `LOG_BENCH_DIR` is the directory (default: the build's own), `LOG_BENCH_MIB`
 //! how much each append round writes (default 512). Needs about three times that on the disk, and 10 GiB for `reopen`.
 
 #![expect(clippy::print_stdout, reason = "figures are what a bench is for")]
 
 use std::fs::File;
+use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
@@ -24,9 +26,14 @@ use forebay::backlog::log::thread::{Durable, LogHandle, LogThread, SyncPolicy, W
 
 const ROUNDS: usize = 3;
 const SYNC_BYTES: usize = 8 << 20;
+/// Set for a process of its own that opens a log, so that its memory is that of nothing else.
+const REOPEN: &str = "LOG_BENCH_REOPEN";
 static DATA: [u8; 256 << 10] = [0x5a; 256 << 10];
 
 fn main() {
+    if let Some(directory) = std::env::var_os(REOPEN) {
+        return reopen_here(Path::new(&directory));
+    }
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let wants = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
     let mib = std::env::var("LOG_BENCH_MIB").ok().and_then(|mib| mib.parse().ok()).unwrap_or(512);
@@ -37,6 +44,9 @@ fn main() {
     }
     if wants("commit") {
         commit(directory.path());
+    }
+    if wants("clean") {
+        clean(directory.path(), mib << 20);
     }
     if wants("reopen") {
         reopen(directory.path(), 1 << 30);
@@ -159,11 +169,14 @@ fn append_piece(size: usize) -> Work<RealStorage> {
 fn settle() -> Work<RealStorage> {
     Box::new(|log| {
         let partition = log.define(b"p")?;
-        let last = log.partition(partition).map_or(0, |partition| partition.next - 1);
-        let done =
-            Acknowledged { partition, last, offset: 0, leader_epoch: 0, topic_id: [0; 16], possible_duplicates: 0 };
+        let done = all_of(log, partition);
         log.append(&[Entry::Acknowledged(done)])
     })
+}
+
+fn all_of(log: &Log<RealStorage>, partition: u32) -> Acknowledged {
+    let last = log.partition(partition).map_or(0, |partition| partition.next - 1);
+    Acknowledged { partition, last, offset: 0, leader_epoch: 0, topic_id: [0; 16], possible_duplicates: 0 }
 }
 
 /// Clients that each wait for every record, beside the sync alone.
@@ -234,19 +247,67 @@ fn reopen(directory: &Path, bytes: u64) {
     log.sync().expect("the disk is well");
     // As after kill -9: no footer.
     drop(log);
+    print!("reopen {} GiB: ", bytes >> 30);
+    std::io::stdout().flush().expect("it can be written to");
+    let itself = std::env::current_exe().expect("it is known");
+    let status = Command::new(itself).env(REOPEN, directory).status().expect("it can be started");
+    assert!(status.success(), "{status}");
+    std::fs::remove_dir_all(directory.join("reopen")).expect("it is ours");
+}
+
+fn reopen_here(directory: &Path) {
     let before = resident_bytes();
     let start = Instant::now();
-    let log = open(directory, "reopen", 2 * bytes);
+    let log = open(directory, "reopen", 16 << 30);
     let time = start.elapsed();
-    assert_eq!(log.state().ledger.held(), bytes / data.len() as u64);
+    assert!(log.state().ledger.held() > 0);
     println!(
-        "reopen {} GiB: {:.0} ms, {:.1} MiB more resident",
-        bytes >> 30,
+        "{:.0} ms, {:.1} MiB resident, {:.1} MiB before",
         time.as_secs_f64() * 1e3,
-        resident_bytes().saturating_sub(before) as f64 / f64::from(1 << 20)
+        resident_bytes() as f64 / f64::from(1 << 20),
+        before as f64 / f64::from(1 << 20)
+    );
+}
+
+/// Half of the partitions stand still until they hold a quarter of the log; then four times the log flows through the others, so that the cleaner
+/// must carry what stands still. What that costs, and how fast it is read back then.
+fn clean(directory: &Path, limit: usize) {
+    const PARTITIONS: u32 = 10_000;
+    let mut log = open(directory, "clean", limit as u64);
+    let numbers: Vec<u32> = (0..PARTITIONS).map(|n| log.define(&n.to_le_bytes()).expect("there is room")).collect();
+    let (parked, flowing) = numbers.split_at(numbers.len() / 2);
+    let data = vec![0x5a; 1 << 10];
+    let (mut stored, mut held) = (0, 0);
+    while stored < 4 * limit {
+        for at in 0..flowing.len() {
+            if held < limit / 4 {
+                store(&mut log, parked[at], &data);
+                held += data.len();
+            }
+            store(&mut log, flowing[at], &data);
+            stored += data.len();
+        }
+        let done = flowing.iter().map(|partition| Entry::Acknowledged(all_of(&log, *partition))).collect::<Vec<_>>();
+        log.append(&done).expect("notes have room");
+    }
+    log.sync().expect("the disk is well");
+    let counters = log.counters();
+    println!(
+        "cleaner, a quarter of the log standing still: {:.2} bytes written a byte, {:.2} of them copies",
+        counters.written_bytes as f64 / counters.stored_bytes.saturating_sub(counters.copied_bytes) as f64,
+        counters.copied_bytes as f64 / counters.stored_bytes.saturating_sub(counters.copied_bytes) as f64
+    );
+    let start = Instant::now();
+    let read = read_all(&mut log, parked);
+    assert_eq!(read, held);
+    println!(
+        "read back what the cleaner has carried, {} partitions: {:.0} MB/s, {} indexes read",
+        parked.len(),
+        read as f64 / 1e6 / start.elapsed().as_secs_f64(),
+        log.counters().indexes_read - counters.indexes_read
     );
     drop(log);
-    std::fs::remove_dir_all(directory.join("reopen")).expect("it is ours");
+    std::fs::remove_dir_all(directory.join("clean")).expect("it is ours");
 }
 
 fn read_back(directory: &Path, partitions: u32, bytes: usize) {
@@ -257,8 +318,20 @@ fn read_back(directory: &Path, partitions: u32, bytes: usize) {
         store(&mut log, numbers[n % numbers.len()], &data);
     }
     log.sync().expect("the disk is well");
-    let mut cursors: Vec<Cursor> = numbers.iter().map(|number| Cursor::new(*number, 0)).collect();
     let start = Instant::now();
+    let read = read_all(&mut log, &numbers);
+    assert_eq!(read, bytes / data.len() * data.len());
+    println!(
+        "read back, {partitions:>6} partitions of 1 KiB runs: {:.0} MB/s",
+        read as f64 / 1e6 / start.elapsed().as_secs_f64()
+    );
+    drop(log);
+    std::fs::remove_dir_all(directory.join("read")).expect("it is ours");
+}
+
+/// Reads partitions in turn, 64 KiB of each, until nothing is left. How many bytes that were.
+fn read_all(log: &mut Log<RealStorage>, partitions: &[u32]) -> usize {
+    let mut cursors: Vec<Cursor> = partitions.iter().map(|number| Cursor::new(*number, 0)).collect();
     let (mut read, mut open) = (0, true);
     while open {
         open = false;
@@ -271,13 +344,7 @@ fn read_back(directory: &Path, partitions: u32, bytes: usize) {
             }
         }
     }
-    assert_eq!(read, bytes / data.len() * data.len());
-    println!(
-        "read back, {partitions:>6} partitions of 1 KiB runs: {:.0} MB/s",
-        read as f64 / 1e6 / start.elapsed().as_secs_f64()
-    );
-    drop(log);
-    std::fs::remove_dir_all(directory.join("read")).expect("it is ours");
+    read
 }
 
 fn median(values: &mut [f64]) -> f64 {

@@ -125,7 +125,10 @@ struct Left {
 
 /// Opens a log and reads all of it, from the first record on, whatever its notes say of it.
 fn open(files: &Files) -> Left {
-    let storage = SimulatedStorage::with_files(0, files);
+    open_on(&SimulatedStorage::with_files(0, files))
+}
+
+fn open_on(storage: &SimulatedStorage) -> Left {
     let (mut log, damage) = Log::open(storage.clone(), options(), 2).expect("damage is no error");
     let mut left = Left {
         records: BTreeSet::new(),
@@ -152,8 +155,7 @@ fn open(files: &Files) -> Left {
                         assert_eq!(records.data, data(partition, records.first), "a record is not what it was");
                         left.records.insert((partition, records.first));
                     }
-                    Err(ReadError::Damaged) => log.note_unreadable(&handle),
-                    Err(error) => panic!("{error}"),
+                    Err(ReadError::Damaged | ReadError::Io(_)) => log.note_unreadable(&handle),
                 }
             }
         }
@@ -204,6 +206,56 @@ fn a_flipped_byte_loses_the_damaged_frame_alone() {
             assert_eq!(left.unproven, note, "byte {at} of {name}, a {:?}", place.kind);
         }
     }
+}
+
+#[test]
+fn a_page_that_the_disk_cannot_read_loses_the_frames_on_it_alone() {
+    const PAGE: usize = 4096;
+    let whole = whole();
+    for (name, bytes) in &whole.files {
+        let segment: u64 = name.split('.').next().unwrap().parse().unwrap();
+        // The first page has the header, without which nothing says what the file is.
+        for from in (PAGE..bytes.len()).step_by(512) {
+            let storage = SimulatedStorage::with_files(0, &whole.files);
+            storage.spoil(name, from as u64..from as u64 + 512);
+            let left = open_on(&storage);
+            let page = from / PAGE * PAGE..from / PAGE * PAGE + PAGE;
+            let hit = |place: &Place| place.segment == segment && place.from < page.end && page.start < place.to;
+            // Runs are read one by one, so those of the page that lie beside the bad place may be there.
+            let (least, most) = (expected(&whole, &left, hit), expected(&whole, &left, |_| false));
+            assert!(left.records.is_superset(&least) && left.records.is_subset(&most), "byte {from} of {name}");
+        }
+    }
+}
+
+#[test]
+fn a_segment_whose_beginning_the_disk_cannot_read_is_left_alone_with_words() {
+    let whole = whole();
+    let name = segment_name(whole.newest);
+    let storage = SimulatedStorage::with_files(0, &whole.files);
+    storage.spoil(&name, 0..64);
+    let refused = Log::open(storage.clone(), options(), 2).unwrap_err().to_string();
+    assert!(refused.contains(&name) && refused.contains("(EIO)") && refused.contains("dmesg"), "{refused}");
+    assert!(storage.files().contains_key(&name));
+}
+
+#[test]
+fn names_that_are_not_the_logs_own_are_left_alone() {
+    let mut whole = whole();
+    let foreign = ["18446744073709551615.segment", "18446744073709551615.spare", "9.segment", "README", "segment"];
+    for name in foreign {
+        whole.files.insert(name.to_owned(), b"somebody's".to_vec());
+    }
+    // A copy of an older segment under a later name.
+    let copy = segment_name(whole.newest + 5);
+    let oldest = whole.files.values().find(|bytes| bytes.len() > 100).unwrap().clone();
+    whole.files.insert(copy.clone(), oldest.clone());
+    let storage = SimulatedStorage::with_files(0, &whole.files);
+    let left = open_on(&storage);
+    assert_eq!(left.records, expected(&whole, &left, |_| false));
+    let files = storage.files();
+    assert!(foreign.iter().all(|name| files.get(*name).is_some_and(|bytes| bytes == b"somebody's")));
+    assert_eq!(files.get(&format!("quarantine/{copy}")), Some(&oldest), "it is put aside, not removed");
 }
 
 #[test]

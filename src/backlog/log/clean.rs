@@ -77,7 +77,8 @@ impl<S: Storage> Log<S> {
         if settled < self.clean_again_at {
             return Ok(false);
         }
-        let mut living = active;
+        let runs = self.active.iter().flat_map(|active| active.runs.values());
+        let mut living = runs.filter(|run| self.lives(run)).map(|run| u64::from(run.len)).sum::<u64>();
         for number in self.segments.keys().copied().collect::<Vec<_>>() {
             let (index, _) = self.index_of(number)?;
             living += index.runs().iter().filter(|run| self.lives(run)).map(|run| u64::from(run.len)).sum::<u64>();

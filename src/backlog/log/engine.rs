@@ -43,6 +43,8 @@ pub struct Counters {
     pub segments_freed: u64,
     /// Segments emptied by the cleaner.
     pub segments_cleaned: u64,
+    /// Indexes of older segments read from their files.
+    pub indexes_read: u64,
     /// Damaged places found.
     pub damaged_places: u64,
     /// Bytes copied into quarantine.
@@ -95,7 +97,7 @@ pub struct Log<S: Storage> {
     pub(super) indexes: IndexCache<S::File>,
     pub(super) damaged: BTreeSet<(u64, u32)>,
     pub(super) counters: Counters,
-    _lock: S::Lock,
+    pub(super) lock: S::Lock,
 }
 
 impl<S: Storage> Log<S> {
@@ -138,7 +140,7 @@ impl<S: Storage> Log<S> {
             clean_again_at: 0,
             damaged: BTreeSet::new(),
             counters: Counters::default(),
-            _lock: lock,
+            lock,
         };
         let damage = log.take_over(recovered)?;
         log.free();

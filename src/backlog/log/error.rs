@@ -19,6 +19,15 @@ pub enum LogError {
     /// The disk failed.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// The directory is not the one that was locked: what is written now is lost when the process ends.
+    #[error(
+        "{} was removed or replaced while it was in use; put it back, or stop forebay and start it again: what Kafka does not have is in its memory only",
+        path.display()
+    )]
+    Replaced {
+        /// The directory.
+        path: PathBuf,
+    },
     /// A later version has written here.
     #[error(
         "{} has version {version} of the log's format, and this forebay knows versions up to {}; start the forebay that wrote it, or a later one",

@@ -12,6 +12,8 @@ const SEGMENT_SUFFIX: &str = ".segment";
 const SPARE_SUFFIX: &str = ".spare";
 const PROBE_SUFFIX: &str = ".probe";
 const NUMBER_DIGITS: usize = 20;
+/// No file of the log has a higher number: so that there always is a next one, whatever names lie in the directory.
+const NUMBER_MAX: u64 = 1 << 62;
 
 /// What a segment says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,10 +90,11 @@ impl FileName {
     /// What `name` says.
     pub fn parse(name: &str) -> FileName {
         let digits = |suffix| name.strip_suffix(suffix).filter(|stem| stem.bytes().all(|byte| byte.is_ascii_digit()));
-        let number = |suffix| digits(suffix).and_then(|stem: &str| stem.parse().ok());
+        let parsed = |stem: &str| stem.parse().ok().filter(|number| *number <= NUMBER_MAX);
+        let number = |suffix| digits(suffix).and_then(parsed);
         match digits(SEGMENT_SUFFIX) {
             Some(stem) if stem.len() == NUMBER_DIGITS => {
-                return stem.parse().map_or(FileName::Other, FileName::Segment);
+                return parsed(stem).map_or(FileName::Other, FileName::Segment);
             }
             _ => {}
         }
@@ -150,11 +153,20 @@ mod tests {
 
     #[test]
     fn names_come_back() {
-        assert_eq!(FileName::parse(&segment_name(u64::MAX)), FileName::Segment(u64::MAX));
+        assert_eq!(FileName::parse(&segment_name(NUMBER_MAX)), FileName::Segment(NUMBER_MAX));
         assert_eq!(FileName::parse(&segment_name(3)), FileName::Segment(3));
         assert_eq!(FileName::parse(&spare_name(12)), FileName::Spare(12));
         assert_eq!(FileName::parse(&probe_name(12)), FileName::Probe);
-        for other in ["lock", "3.segment", "99999999999999999999.segment", "+1.spare", ".spare", "é.segment"] {
+        assert_eq!(FileName::parse(&segment_name(NUMBER_MAX + 1)), FileName::Other);
+        for other in [
+            "lock",
+            "18446744073709551615.spare",
+            "3.segment",
+            "99999999999999999999.segment",
+            "+1.spare",
+            ".spare",
+            "é.segment",
+        ] {
             assert_eq!(FileName::parse(other), FileName::Other, "{other}");
         }
     }

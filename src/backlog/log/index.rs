@@ -12,7 +12,7 @@ use super::error::LogError;
 use super::footer::{self, SegmentIndex};
 use super::frame::{self, Found, Frame, Kind};
 use super::header::{HEADER_BYTES, segment_name};
-use super::scan::{Extent, Gap, Seen, scan};
+use super::scan::{Extent, Gap, Seen, is_unreadable, scan};
 use super::storage::{Storage, StorageFile};
 
 /// An index, and the file that it is of.
@@ -31,6 +31,7 @@ impl<S: Storage> Log<S> {
         let path = self.storage.path(&name);
         let file = self.storage.open(&name).map_err(LogError::io("open", path.clone()))?;
         let (index, gaps) = load_index(&file, note).map_err(LogError::io("read", path))?;
+        self.counters.indexes_read += 1;
         for gap in gaps {
             self.quarantine(number, gap);
         }
@@ -82,11 +83,17 @@ pub(super) fn load_index(file: &impl StorageFile, note: SegmentNote) -> io::Resu
     if note.footer > 0 && note.footer < note.end {
         // A mark may follow it.
         let len = (note.end - note.footer) as usize;
+        // So that nothing is allocated for what a checkpoint says of a file that is shorter.
+        let len = len.min(usize::try_from(file.len()?).unwrap_or(usize::MAX));
         let mut bytes = vec![0; len];
-        let read = file.read_at(&mut bytes, note.footer.into())?;
+        let read = match file.read_at(&mut bytes, note.footer.into()) {
+            Err(error) if is_unreadable(&error) => 0,
+            read => read?,
+        };
         let found = bytes.get(..read).map(|bytes| frame::parse(bytes, note.footer, note.generation, len));
         if let Some(Found::Frame(Frame { kind: Kind::FOOTER, body, .. })) = found
             && let Ok(index) = footer::decode(body)
+            && index.runs().iter().all(|run| run.position.checked_add(run.len).is_some_and(|end| end <= note.end))
         {
             return Ok((index, Vec::new()));
         }

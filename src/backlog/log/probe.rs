@@ -3,10 +3,24 @@
 use std::io;
 
 use super::disk_error::DiskError;
+use super::engine::Log;
+use super::error::LogError;
 use super::header::probe_name;
-use super::storage::{Storage, StorageFile};
+use super::storage::{LOCK, Storage, StorageFile};
 
 const CONTENT: &[u8] = b"forebay can write here\n";
+
+impl<S: Storage> Log<S> {
+    /// Proves that the log can go on: its directory is still the one that was locked, and can be used. Files that were deleted under an open log
+    /// take writes and syncs as if nothing had happened, so nothing else would tell.
+    pub fn prove(&self, number: u64) -> Result<(), LogError> {
+        match self.storage.is_in_place(&self.lock) {
+            Ok(true) => Ok(probe(&self.storage, number)?),
+            Ok(false) => Err(LogError::Replaced { path: self.storage.path("") }),
+            Err(error) => Err(LogError::io("look at", self.storage.path(LOCK))(error)),
+        }
+    }
+}
 
 /// Tries it with a file of its own; `number` tells those of two probes at a time apart.
 pub fn probe(storage: &impl Storage, number: u64) -> Result<(), DiskError> {

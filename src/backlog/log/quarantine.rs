@@ -38,6 +38,7 @@ fn copy(storage: &impl Storage, segment: u64, gap: Gap) -> io::Result<()> {
         return Ok(());
     }
     storage.create_directory(QUARANTINE)?;
+    storage.sync_directory("")?;
     let to = match storage.create(&name) {
         // Found before, and copied then.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),

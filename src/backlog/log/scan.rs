@@ -6,6 +6,8 @@
 use std::io;
 use std::ops::ControlFlow;
 
+use nix::errno::Errno;
+
 use super::frame::{self, Found, Frame};
 use super::storage::StorageFile;
 
@@ -13,6 +15,10 @@ use super::storage::StorageFile;
 pub const SYNCED_TO_ITS_END: u32 = u32::MAX;
 /// The window, unless a frame is larger.
 const WINDOW_BYTES: usize = 1 << 20;
+/// Disks fail by sectors, the system reads by pages.
+const PAGE_BYTES: usize = 4096;
+/// When so much cannot be read, and nothing else of the window, it is not a place of the disk that fails.
+const HOPELESS_BYTES: usize = 64 << 10;
 
 /// What of a file is to be scanned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +111,39 @@ fn known_by(frame: Frame<'_>) -> u32 {
     if frame.synced == 0 { frame.end() } else { frame.synced }
 }
 
+/// Whether the disk says that it cannot read what it holds.
+pub(super) fn is_unreadable(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::EIO as i32)
+}
+
+/// Reads page by page where a read of all has failed. What cannot be read is zero, so that it is found damaged and the rest is not; when that is
+/// everything, and much, the disk is gone, not a part of it.
+fn read_around(file: &impl StorageFile, buffer: &mut [u8], position: u32) -> io::Result<usize> {
+    let (mut at, mut filled, mut readable) = (0, 0, false);
+    let mut failure = None;
+    while at < buffer.len() {
+        let place = u64::from(position) + at as u64;
+        let len = PAGE_BYTES - (place % PAGE_BYTES as u64) as usize;
+        let end = buffer.len().min(at + len);
+        let page = buffer.get_mut(at..end).unwrap_or_default();
+        match file.read_at(page, place) {
+            Ok(0) => break,
+            Ok(read) => (filled, readable) = (at + read, true),
+            Err(error) if is_unreadable(&error) => {
+                page.fill(0);
+                filled = end;
+                failure = Some(error);
+            }
+            Err(error) => return Err(error),
+        }
+        at = end;
+    }
+    match failure {
+        Some(error) if !readable && filled >= HOPELESS_BYTES => Err(error),
+        _ => Ok(filled),
+    }
+}
+
 /// A part of a file in memory.
 struct Window<'f, F> {
     file: &'f F,
@@ -124,7 +163,10 @@ impl<F: StorageFile> Window<'_, F> {
         if held < want {
             self.buffer.resize(want.max(WINDOW_BYTES).min(left), 0);
             self.base = position;
-            let read = self.file.read_at(&mut self.buffer, position.into());
+            let read = match self.file.read_at(&mut self.buffer, position.into()) {
+                Err(error) if is_unreadable(&error) => read_around(self.file, &mut self.buffer, position),
+                read => read,
+            };
             // After an error nothing of it may be taken for the file's.
             self.buffer.truncate(*read.as_ref().unwrap_or(&0));
             read?;
@@ -255,6 +297,40 @@ mod tests {
         let bytes = segment(&[0, 0, 0]);
         let (frames, gaps, scanned) = scan_bytes(&bytes[..100], 114);
         assert_eq!((frames, gaps, scanned.end), (vec![0, 38], vec![(76, 114)], 114));
+    }
+
+    #[test]
+    fn a_page_that_cannot_be_read_is_damage_and_the_rest_is_not() {
+        let marks: Vec<u32> = (0..1000).map(|n| n * 38).collect();
+        let bytes = segment(&marks);
+        let storage = SimulatedStorage::with_files(0, &[("s".to_owned(), bytes.clone())].into());
+        storage.spoil("s", 8192..8300);
+        let (mut frames, mut gaps) = (0, vec![]);
+        let extent = Extent { generation: GENERATION, from: 0, limit: u32::MAX, known_synced: 0 };
+        let scanned = scan(&storage.open("s").unwrap(), extent, |seen| {
+            match seen {
+                Seen::Frame(_) => frames += 1,
+                Seen::Gap(gap) => gaps.push((gap.from, gap.to)),
+            }
+            ControlFlow::Continue(())
+        });
+        let (from, to) = (8192 / 38 * 38, 12288_u32.div_ceil(38) * 38);
+        assert_eq!((scanned.unwrap().end as usize, gaps), (bytes.len(), vec![(from, to)]));
+        assert_eq!(frames, 1000 - (to - from) / 38);
+        storage.spoil("s", 0..1 << 20);
+        assert!(
+            scan(&storage.open("s").unwrap(), extent, |_| ControlFlow::Continue(())).is_ok(),
+            "a small file may have one bad place"
+        );
+    }
+
+    #[test]
+    fn a_file_of_which_much_and_nothing_else_can_be_read_is_an_error() {
+        let storage = SimulatedStorage::with_files(0, &[("s".to_owned(), vec![0; 1 << 20])].into());
+        storage.spoil("s", 0..1 << 20);
+        let extent = Extent { generation: GENERATION, from: 0, limit: u32::MAX, known_synced: 0 };
+        let failed = scan(&storage.open("s").unwrap(), extent, |_| ControlFlow::Continue(())).unwrap_err();
+        assert!(is_unreadable(&failed));
     }
 
     #[test]

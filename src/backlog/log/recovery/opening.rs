@@ -17,7 +17,7 @@ pub(super) enum Opening {
     Checkpoint { generation: u64, checkpoint: Checkpoint },
     /// It is this segment, but both copies of its checkpoint are damaged.
     NoCheckpoint { generation: u64 },
-    /// Another segment's bytes: it was renamed, and the power went before that was on disk.
+    /// The bytes of a later segment: it was renamed, and the power went before that was on disk.
     Never,
     /// Nothing that can be read.
     Unreadable,
@@ -34,7 +34,9 @@ pub(super) fn read(storage: &impl Storage, number: u64) -> Result<Opening, LogEr
     }
     let (candidates, sure) = match SegmentHeader::decode(&header) {
         FoundHeader::Newer(version) => return Err(LogError::Newer { path, version }),
-        FoundHeader::Header(header) if header.number != number => return Ok(Opening::Never),
+        // A file gets higher numbers as it is recycled. One with a lower number was copied here, and is not ours to remove.
+        FoundHeader::Header(header) if header.number < number => return Ok(Opening::Unreadable),
+        FoundHeader::Header(header) if header.number > number => return Ok(Opening::Never),
         FoundHeader::Header(header) => ([header.generation, header.generation], true),
         FoundHeader::Damaged(generations) => (generations, false),
     };

@@ -23,6 +23,8 @@ pub trait Storage: Clone + Send + Sync + 'static {
 
     /// Locks the directory for this process.
     fn lock(&self) -> Result<Self::Lock, LockError>;
+    /// Whether the lock still is the directory's: not when that was removed, replaced, or its lock file was.
+    fn is_in_place(&self, lock: &Self::Lock) -> io::Result<bool>;
     /// The files of the directory itself (`""`) or of one below it, in no order.
     fn list(&self, directory: &str) -> io::Result<Vec<Listed>>;
     /// Makes a new file and opens it for reading and writing; fails when there is one of this name.

@@ -1,19 +1,20 @@
 //! The real file system.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use nix::errno::Errno;
-use nix::fcntl::{FallocateFlags, PosixFadviseAdvice, fallocate, posix_fadvise};
+use nix::fcntl::{FallocateFlags, OFlag, PosixFadviseAdvice, fallocate, posix_fadvise};
 use nix::sys::statvfs::statvfs;
 
 use super::{LOCK, Listed, LockError, Storage, StorageFile};
 
 /// Only the owner reads what programs hand over.
 const FILE_MODE: u32 = 0o600;
+const DIRECTORY_MODE: u32 = 0o700;
 
 /// A directory of the file system.
 #[derive(Clone, Debug)]
@@ -35,7 +36,9 @@ impl Storage for RealStorage {
     fn lock(&self) -> Result<File, LockError> {
         let path = self.path(LOCK);
         let mut options = OpenOptions::new();
-        let mut file = options.read(true).write(true).create(true).truncate(false).mode(FILE_MODE).open(path)?;
+        options.read(true).write(true).create(true).truncate(false).mode(FILE_MODE);
+        // A link would have us write to somebody else's file.
+        let file = options.custom_flags(OFlag::O_NOFOLLOW.bits()).open(path)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::Error(error)) => return Err(error.into()),
@@ -46,9 +49,15 @@ impl Storage for RealStorage {
                 return Err(LockError::Held { pid: text.trim().parse().ok() });
             }
         }
-        file.set_len(0)?;
-        writeln!(file, "{}", std::process::id())?;
+        // Only tells others whose it is; a disk without room for that must not keep a log closed.
+        let pid = format!("{}\n", std::process::id());
+        let _ = file.write_all_at(pid.as_bytes(), 0).and_then(|()| file.set_len(pid.len() as u64));
         Ok(file)
+    }
+
+    fn is_in_place(&self, lock: &File) -> io::Result<bool> {
+        let (named, ours) = (fs::symlink_metadata(self.path(LOCK))?, lock.metadata()?);
+        Ok((named.dev(), named.ino()) == (ours.dev(), ours.ino()))
     }
 
     fn list(&self, directory: &str) -> io::Result<Vec<Listed>> {
@@ -90,7 +99,7 @@ impl Storage for RealStorage {
     }
 
     fn create_directory(&self, name: &str) -> io::Result<()> {
-        match fs::create_dir(self.path(name)) {
+        match DirBuilder::new().mode(DIRECTORY_MODE).create(self.path(name)) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             other => other,
         }
@@ -134,7 +143,13 @@ impl StorageFile for File {
 
     fn allocate(&self, len: u64) -> io::Result<()> {
         let signed = i64::try_from(len).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
-        match fallocate(self, FallocateFlags::empty(), 0, signed) {
+        let allocated = loop {
+            match fallocate(self, FallocateFlags::empty(), 0, signed) {
+                Err(Errno::EINTR) => {}
+                other => break other,
+            }
+        };
+        match allocated {
             // Not every file system can; it grows then as it is written.
             Err(Errno::EOPNOTSUPP | Errno::ENOSYS) if StorageFile::len(self)? < len => File::set_len(self, len),
             Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => Ok(()),
@@ -172,6 +187,31 @@ mod tests {
         assert!(matches!(refused, LockError::Held { pid: Some(pid) } if pid == std::process::id()), "{refused}");
         drop(lock);
         storage.lock().unwrap();
+    }
+
+    #[test]
+    fn a_link_in_place_of_the_lock_is_not_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let others = directory.path().join("others");
+        fs::write(&others, "precious").unwrap();
+        std::os::unix::fs::symlink(&others, directory.path().join(LOCK)).unwrap();
+        assert!(RealStorage::new(directory.path()).lock().is_err());
+        assert_eq!(fs::read_to_string(&others).unwrap(), "precious");
+    }
+
+    #[test]
+    fn a_directory_that_was_replaced_is_not_ours() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = parent.path().join("backlog");
+        fs::create_dir(&directory).unwrap();
+        let storage = RealStorage::new(&directory);
+        let lock = storage.lock().unwrap();
+        assert!(storage.is_in_place(&lock).unwrap());
+        fs::remove_dir_all(&directory).unwrap();
+        assert_eq!(storage.is_in_place(&lock).unwrap_err().kind(), io::ErrorKind::NotFound);
+        fs::create_dir(&directory).unwrap();
+        let _theirs = storage.lock().unwrap();
+        assert!(!storage.is_in_place(&lock).unwrap());
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod disk;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -65,6 +66,11 @@ impl SimulatedStorage {
     /// Lets calls fail; replaces what was said before.
     pub fn fail(&self, fault: Option<Fault>) {
         self.disk.lock().fault = fault;
+    }
+
+    /// Reads that touch this part of a file fail with EIO, for as long as the file has not been written anew.
+    pub fn spoil(&self, name: &str, range: Range<u64>) {
+        self.disk.lock().spoil(name, range);
     }
 
     /// How many bytes the disk has.
@@ -127,6 +133,12 @@ impl Storage for SimulatedStorage {
         }
         disk.locked = true;
         Ok(SimulatedLock { disk: Arc::clone(&self.disk), boot: disk.boot })
+    }
+
+    fn is_in_place(&self, lock: &SimulatedLock) -> io::Result<bool> {
+        let mut disk = self.disk.lock();
+        disk.call()?;
+        Ok(disk.locked && disk.boot == lock.boot)
     }
 
     fn list(&self, directory: &str) -> io::Result<Vec<Listed>> {
@@ -205,7 +217,7 @@ impl StorageFile for SimulatedFile {
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let disk = self.call(false)?;
-        Ok(disk.read(self.inode, buffer, offset))
+        disk.read(self.inode, buffer, offset)
     }
 
     fn sync(&self) -> io::Result<()> {

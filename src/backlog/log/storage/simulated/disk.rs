@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 
 use nix::errno::Errno;
 
@@ -34,6 +35,8 @@ struct Content {
     current: Vec<u8>,
     durable: Vec<u8>,
     changes: Vec<Change>,
+    /// Cannot be read.
+    spoiled: Option<Range<u64>>,
 }
 
 /// A change to a file that is not durable.
@@ -83,7 +86,7 @@ impl Disk {
         for (name, bytes) in files {
             self.contents.insert(
                 self.next_inode,
-                Content { current: bytes.clone(), durable: bytes.clone(), changes: Vec::new() },
+                Content { current: bytes.clone(), durable: bytes.clone(), changes: Vec::new(), spoiled: None },
             );
             self.names.insert(name.clone(), self.next_inode);
             self.next_inode += 1;
@@ -172,12 +175,21 @@ impl Disk {
         self.contents.get(&inode).map_or(0, |content| content.current.len() as u64)
     }
 
-    pub(super) fn read(&self, inode: u64, buffer: &mut [u8], offset: u64) -> usize {
+    pub(super) fn spoil(&mut self, name: &str, range: Range<u64>) {
+        let content = self.names.get(name).and_then(|inode| self.contents.get_mut(inode));
+        content.into_iter().for_each(|content| content.spoiled = Some(range.clone()));
+    }
+
+    pub(super) fn read(&self, inode: u64, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let spoiled = self.contents.get(&inode).and_then(|content| content.spoiled.clone());
+        if spoiled.is_some_and(|range| range.start < offset + buffer.len() as u64 && offset < range.end) {
+            return Err(Errno::EIO.into());
+        }
         let content = self.contents.get(&inode).map(|content| content.current.as_slice()).unwrap_or_default();
         let from = content.get(offset as usize..).unwrap_or_default();
         let len = from.len().min(buffer.len());
         buffer[..len].copy_from_slice(&from[..len]);
-        len
+        Ok(len)
     }
 
     pub(super) fn change(&mut self, inode: u64, change: Change) -> io::Result<()> {
