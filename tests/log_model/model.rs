@@ -30,6 +30,8 @@ pub struct Model {
     pub partitions: BTreeMap<u32, Partition>,
     pub origins: BTreeMap<Vec<u8>, i64>,
     pub possible_duplicates: u64,
+    /// What became of the records of partitions that are retired.
+    pub retired: Vec<Fate>,
 }
 
 impl Partition {
@@ -66,6 +68,15 @@ impl Partition {
 }
 
 impl Model {
+    pub fn retire(&mut self, number: u32, reason: u32) {
+        let mut partition = self.partitions.remove(&number).expect("it is known");
+        if partition.settled < partition.next() {
+            let range = IndexRange { first: partition.settled, last: partition.next() - 1 };
+            partition.settle(range, Fate::Dropped(reason));
+        }
+        self.retired.extend(partition.fates);
+    }
+
     /// How a log's state differs from this; `None` when it does not.
     pub fn difference(&self, state: &State) -> Option<String> {
         for (number, partition) in &self.partitions {
@@ -82,7 +93,7 @@ impl Model {
         let ledger = &state.ledger;
         let mut dropped = BTreeMap::new();
         let (mut accepted, mut delivered, mut dead) = (0, 0, 0);
-        for fate in self.partitions.values().flat_map(|partition| &partition.fates) {
+        for fate in self.partitions.values().flat_map(|partition| &partition.fates).chain(&self.retired) {
             accepted += 1;
             match fate {
                 Fate::Held => {}

@@ -20,7 +20,7 @@ impl World {
             return;
         }
         self.heal();
-        for number in 0..PARTITIONS {
+        for number in self.model.partitions.keys().copied().collect::<Vec<_>>() {
             self.read(number, 0, 500, true);
         }
     }

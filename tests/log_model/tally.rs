@@ -18,6 +18,7 @@ pub struct Tally {
     pub recycled: u64,
     pub runs_read: u64,
     pub crashes_while_opening: u64,
+    pub retired: u64,
 }
 
 impl Tally {
@@ -42,5 +43,6 @@ impl Tally {
         self.recycled += other.recycled;
         self.runs_read += other.runs_read;
         self.crashes_while_opening += other.crashes_while_opening;
+        self.retired += other.retired;
     }
 }

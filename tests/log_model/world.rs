@@ -85,7 +85,8 @@ impl World {
             90..92 => self.fill_disk(),
             92..94 => self.storage.set_capacity(u64::MAX),
             94..96 => self.close(),
-            96..98 => self.kill(),
+            96..97 => self.kill(),
+            97 => self.define_or_retire(),
             _ => self.lose_power(),
         }
         self.forget_what_is_durable();
@@ -96,7 +97,7 @@ impl World {
         self.heal();
         self.finish_sync();
         self.read_all();
-        for number in 0..PARTITIONS {
+        for number in self.model.partitions.keys().copied().collect::<Vec<_>>() {
             self.acknowledge_all(number);
         }
         self.append_run(0).expect("there is room when everything is settled");
@@ -177,13 +178,39 @@ impl World {
         failed.map_or(Ok(()), |_| Err(LogError::Busy))
     }
 
+    /// One more partition, which comes and goes.
+    fn define_or_retire(&mut self) {
+        let mayfly = self.model.partitions.keys().next_back().copied().filter(|number| *number >= PARTITIONS);
+        match mayfly {
+            None => {
+                let defined = self.log().define(b"mayfly");
+                let ticket = self.log().appended();
+                if let Ok(number) = defined {
+                    let added = move |model: &mut Model| _ = model.partitions.entry(number).or_default();
+                    self.took(&format!("define {number}"), Ok(ticket), added);
+                }
+            }
+            Some(number) => {
+                let result = self.log().retire(number, 9);
+                self.tally.retired += u64::from(result.is_ok());
+                self.took(&format!("retire {number}"), result, |model| model.retire(number, 9));
+            }
+        }
+    }
+
+    /// Any partition.
+    fn any_partition(&mut self) -> u32 {
+        let at = self.random.usize(..self.model.partitions.len());
+        self.model.partitions.keys().nth(at).copied().expect("there are as many")
+    }
+
     fn append(&mut self) {
-        let number = self.random.u32(..PARTITIONS);
+        let number = self.any_partition();
         let _ = self.append_run(number);
     }
 
     fn settle(&mut self) {
-        let number = self.random.u32(..PARTITIONS);
+        let number = self.any_partition();
         let (settled, next) = (self.model.partitions[&number].settled, self.model.partitions[&number].next());
         // Partition 4 stands still for most of the time.
         if settled == next || (number == 4 && self.random.u8(..10) > 0) {

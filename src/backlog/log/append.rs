@@ -40,6 +40,23 @@ impl<S: Storage> Log<S> {
         Ok(number)
     }
 
+    /// Ends a partition for good: what it still holds is dropped for this reason of the owner's, and neither memory nor checkpoints hold anything of
+    /// it any longer. Its name may be defined again, as another partition.
+    pub fn retire(&mut self, number: u32, reason: u32) -> Result<Ticket, LogError> {
+        let partition = self.state.partitions.get(&number).ok_or(LogError::Refused("a partition without a number"))?;
+        if !partition.placed.is_empty() {
+            return Err(LogError::Refused("other partitions' records are read through this one"));
+        }
+        let name = partition.name.clone();
+        let held = partition.unsettled();
+        let mut entries = Vec::with_capacity(2);
+        entries.extend(held.map(|range| Entry::Dropped { partition: number, range, reason }));
+        entries.push(Entry::Retired { partition: number });
+        let ticket = self.put(&entries, For::Notes)?;
+        self.numbers.remove(&name);
+        Ok(ticket)
+    }
+
     /// Appends entries as one frame: after a crash all of them are there, or none. Runs must begin where their partition's last ended.
     ///
     /// What is appended is gathered and in force at once; it is durable after a sync. An error changes nothing.
@@ -90,7 +107,9 @@ impl<S: Storage> Log<S> {
                     self.counters.stored_bytes += u64::from(len);
                     self.live_bound = self.live_bound.map(|bound| bound + u64::from(len));
                 }
-                Entry::Acknowledged(_) | Entry::Dropped { .. } | Entry::Dead { .. } => self.last_note = self.appended,
+                Entry::Acknowledged(_) | Entry::Dropped { .. } | Entry::Dead { .. } | Entry::Retired { .. } => {
+                    self.last_note = self.appended;
+                }
                 _ => {}
             }
         }
@@ -174,6 +193,7 @@ impl<S: Storage> Log<S> {
                 _ => Err(LogError::Refused("a note names records that were not stored")),
             };
             match entry {
+                Entry::Retired { .. } => return Err(LogError::Refused("a partition is retired by its own call")),
                 Entry::Partition { .. } => return Err(LogError::Refused("partitions are numbered by the log")),
                 Entry::Cluster { .. } => {}
                 Entry::Records(records) => {

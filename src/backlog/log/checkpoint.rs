@@ -10,6 +10,7 @@ const CHECKPOINT: u8 = 9;
 const SEGMENT: u8 = 10;
 const ORIGIN: u8 = 11;
 const STATE: u8 = 12;
+const RETIRED: u8 = 14;
 
 /// What a checkpoint says of an older segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +65,12 @@ pub fn encode(out: &mut Vec<u8>, number: u64, segments: impl Iterator<Item = Seg
             put_zigzag(out, *up_to);
         });
     }
+    for (number, segment) in &state.retired {
+        put_entry(out, RETIRED, |out| {
+            put_varint(out, (*number).into());
+            put_varint(out, *segment);
+        });
+    }
     for (number, partition) in &state.partitions {
         put_entry(out, STATE, |out| put_partition(out, *number, partition));
     }
@@ -92,6 +99,10 @@ pub fn decode(body: &[u8]) -> Result<Checkpoint, DecodeError> {
             ORIGIN => {
                 let name = input.bytes("origin")?;
                 state.origins.insert(name.to_vec(), input.zigzag("origin")?);
+            }
+            RETIRED => {
+                let number = input.varint_as("partition")?;
+                state.retired.insert(number, input.varint("segment")?);
             }
             STATE => {
                 let (number, partition) = take_partition(&mut input)?;
@@ -143,7 +154,7 @@ fn put_partition(out: &mut Vec<u8>, number: u32, partition: &Partition) {
     put_varint(out, partition.sent.len() as u64);
     partition.sent.iter().for_each(|sent| sent.put(out));
     put_varint(out, partition.gone.len() as u64);
-    for gone in &partition.gone {
+    for gone in partition.gone.values() {
         gone.range.put(out);
         out.push(gone.dead.into());
     }
@@ -185,7 +196,7 @@ fn take_partition(input: &mut Input<'_>) -> Result<(u32, Partition), DecodeError
     }
     for _ in 0..input.varint("number of ranges that are gone")? {
         let range = IndexRange::take(input)?;
-        partition.gone.push(Gone { range, dead: input.u8("what became of a range")? != 0 });
+        partition.gone.insert(range.first, Gone { range, dead: input.u8("what became of a range")? != 0 });
     }
     for _ in 0..input.varint("number of ranges that are placed")? {
         partition.placed.push(Placed::take(input)?);
@@ -234,7 +245,8 @@ mod tests {
             dead: 4,
             dropped: [(1, 2), (300, 9)].into(),
             sent: [sent].into(),
-            gone: vec![Gone { range: range(8, 9), dead: false }, Gone { range: range(10, 10), dead: true }],
+            gone: [(8, Gone { range: range(8, 9), dead: false }), (10, Gone { range: range(10, 10), dead: true })]
+                .into(),
             placed: vec![Placed { range: range(20, 30), partition_count: 12, parts }],
         };
         let ledger =
@@ -245,6 +257,7 @@ mod tests {
             ledger,
             origins: [(b"app".to_vec(), 77), (vec![], -1)].into(),
             partitions: [(0, full), (7, Partition::default())].into(),
+            retired: [(3, 2)].into(),
         };
         let segments = vec![SegmentNote { number: 1, generation: 77, end: 4096, footer: 4000, runs: 12 }];
         Checkpoint { number: 4, segments, state }

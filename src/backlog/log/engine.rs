@@ -15,7 +15,7 @@ use super::index::IndexCache;
 use super::options::Options;
 use super::recovery::{Damage, Recovered, SegmentFile, recover};
 use super::roll::{For, Spare};
-use super::scan::{Extent, SYNCED_TO_ITS_END, Seen, scan};
+use super::scan::{Extent, SYNCED_TO_ITS_END, Seen, Unreadable, scan};
 use super::state::{Partition, State};
 use super::storage::{LockError, Storage, StorageFile};
 
@@ -115,7 +115,7 @@ impl<S: Storage> Log<S> {
             LockError::Held { pid } => LogError::Owned { path: lock_path, pid },
             LockError::Io(source) => LogError::io("lock", lock_path)(source),
         })?;
-        let recovered = recover(&storage)?;
+        let recovered = recover(&storage, Unreadable::Fail)?;
         let mut log = Log {
             indexes: IndexCache::new(options.index_bytes_max),
             numbers: recovered.state.partitions.iter().map(|(number, p)| (p.name.clone(), *number)).collect(),
@@ -210,6 +210,8 @@ impl<S: Storage> Log<S> {
 
     /// Makes what was recovered ours: removes leftovers, puts damaged bytes aside, and writes anew what may not be on disk.
     fn take_over(&mut self, recovered: Recovered) -> Result<Damage, LogError> {
+        // Whoever named the newest segment may have been killed before its name was on disk. What follows builds on it.
+        self.storage.sync_directory("").map_err(LogError::io("sync", self.storage.path("")))?;
         for name in
             recovered.leftovers.iter().cloned().chain(recovered.spares_of_other_size(self.options.segment_bytes))
         {
@@ -257,7 +259,8 @@ impl<S: Storage> Log<S> {
         let from =
             if u64::from(end) <= self.options.segment_bytes / MOVED_SHARE { HEADER_BYTES as u32 } else { synced };
         let mut bodies = Vec::new();
-        let extent = Extent { generation, from, limit: end, known_synced: SYNCED_TO_ITS_END };
+        let extent =
+            Extent { generation, from, limit: end, known_synced: SYNCED_TO_ITS_END, unreadable: Unreadable::Fail };
         scan(&file, extent, |seen| {
             match seen {
                 Seen::Frame(frame) if frame.kind == Kind::ENTRIES => bodies.push(frame.body.to_vec()),

@@ -163,6 +163,11 @@ pub enum Entry<'a> {
         /// Its id.
         id: &'a [u8],
     },
+    /// A partition of which nothing is held and that will not come back.
+    Retired {
+        /// The partition's number.
+        partition: u32,
+    },
 }
 
 impl IndexRange {
@@ -198,6 +203,21 @@ impl PlacedPart {
 }
 
 impl Entry<'_> {
+    /// The partition that it is about.
+    pub fn partition(&self) -> Option<u32> {
+        match self {
+            Entry::Partition { number: partition, .. }
+            | Entry::Records(Records { partition, .. })
+            | Entry::Sent { partition, .. }
+            | Entry::Acknowledged(Acknowledged { partition, .. })
+            | Entry::Dropped { partition, .. }
+            | Entry::Dead { partition, .. }
+            | Entry::Placed { partition, .. }
+            | Entry::Retired { partition } => Some(*partition),
+            Entry::Cluster { .. } => None,
+        }
+    }
+
     /// At most so many bytes will be appended.
     pub fn len_max(&self) -> usize {
         const FIELDS_MAX: usize = 128;

@@ -54,6 +54,8 @@ impl<S: Storage> Log<S> {
         self.count_older_bytes();
         self.indexes.forget(number);
         self.damaged.retain(|(segment, _)| *segment != number);
+        let newest = self.active.as_ref().map_or(0, |active| active.number);
+        self.state.forget_retired(self.segments.keys().next().copied().unwrap_or(newest));
         self.watch = None;
         self.cleaned = None;
         self.counters.segments_freed += 1;

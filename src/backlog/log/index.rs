@@ -12,7 +12,7 @@ use super::error::LogError;
 use super::footer::{self, SegmentIndex};
 use super::frame::{self, Found, Frame, Kind};
 use super::header::{HEADER_BYTES, segment_name};
-use super::scan::{Extent, Gap, Seen, is_unreadable, scan};
+use super::scan::{Extent, Gap, Seen, Unreadable, is_unreadable, scan};
 use super::storage::{Storage, StorageFile};
 
 /// An index, and the file that it is of.
@@ -99,8 +99,13 @@ pub(super) fn load_index(file: &impl StorageFile, note: SegmentNote) -> io::Resu
         }
     }
     let (mut runs, mut gaps) = (Vec::new(), Vec::new());
-    let extent =
-        Extent { generation: note.generation, from: HEADER_BYTES as u32, limit: note.end, known_synced: note.end };
+    let extent = Extent {
+        generation: note.generation,
+        from: HEADER_BYTES as u32,
+        limit: note.end,
+        known_synced: note.end,
+        unreadable: Unreadable::IsDamage,
+    };
     scan(file, extent, |seen| {
         match seen {
             Seen::Frame(frame) if frame.kind == Kind::ENTRIES => {

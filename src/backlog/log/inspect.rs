@@ -14,7 +14,7 @@ use super::header::{HEADER_BYTES, segment_name};
 use super::index::load_index;
 use super::read::{ReadError, StoredRun, read_run};
 use super::recovery::{Recovered, recover};
-use super::scan::{Extent, Gap, Seen, scan};
+use super::scan::{Extent, Gap, Seen, Unreadable, scan};
 use super::storage::Storage;
 
 /// A directory that is being written to may be looked at in the middle of a write; what looks damaged is looked at so often.
@@ -67,7 +67,7 @@ impl<S: Storage> Inspection<S> {
         let mut looks = 0;
         loop {
             looks += 1;
-            match recover(&storage) {
+            match recover(&storage, Unreadable::IsDamage) {
                 Ok(recovered) if looks >= LOOKS || recovered.damage == Default::default() => {
                     return Ok(Inspection { storage, recovered });
                 }
@@ -96,7 +96,8 @@ impl<S: Storage> Inspection<S> {
             for run in index.runs() {
                 let range = IndexRange { first: run.first, last: run.last() };
                 let partition = self.recovered.state.partitions.get(&run.partition);
-                if partition.is_none_or(|partition| partition.needs(range)) {
+                let retired = self.recovered.state.retired.contains_key(&run.partition);
+                if !retired && partition.is_none_or(|partition| partition.needs(range)) {
                     let settled = partition.map_or(0, |partition| partition.settled);
                     let range = IndexRange { first: range.first.max(settled), ..range };
                     let held = HeldRun { segment: *number, generation: segment.note.generation, run: *run, range };
@@ -150,7 +151,13 @@ impl<S: Storage> Inspection<S> {
     fn verify_segment(&self, number: u64, generation: u64, end: u32) -> io::Result<SegmentReport> {
         let file = self.storage.open(&segment_name(number))?;
         let mut report = SegmentReport { number, bytes: end.into(), ..SegmentReport::default() };
-        let extent = Extent { generation, from: HEADER_BYTES as u32, limit: end, known_synced: end };
+        let extent = Extent {
+            generation,
+            from: HEADER_BYTES as u32,
+            limit: end,
+            known_synced: end,
+            unreadable: Unreadable::IsDamage,
+        };
         scan(&file, extent, |seen| {
             match seen {
                 Seen::Gap(gap) => report.damage.push(gap),

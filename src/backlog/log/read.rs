@@ -132,11 +132,7 @@ impl<S: Storage> Log<S> {
         }
         let Some(partition) = self.state.partitions.get(&cursor.partition) else { return Ok(Next::End) };
         cursor.next = cursor.next.max(partition.settled);
-        for gone in &partition.gone {
-            if (gone.range.first..=gone.range.last).contains(&cursor.next) {
-                cursor.next = gone.range.last + 1;
-            }
-        }
+        cursor.next = partition.after_gone(cursor.next);
         let next = partition.next;
         if cursor.next >= next {
             return Ok(Next::End);

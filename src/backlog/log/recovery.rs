@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use super::checkpoint::{Checkpoint, SegmentNote};
 use super::error::LogError;
 use super::header::{FileName, segment_name, spare_name};
-use super::scan::Gap;
+use super::scan::{Gap, Unreadable};
 use super::state::State;
 use super::storage::Storage;
 use opening::Opening;
@@ -60,7 +60,7 @@ pub struct Damage {
 }
 
 /// Reads a directory.
-pub fn recover(storage: &impl Storage) -> Result<Recovered, LogError> {
+pub fn recover(storage: &impl Storage, unreadable: Unreadable) -> Result<Recovered, LogError> {
     let mut recovered = Recovered::default();
     let mut files = BTreeMap::new();
     for listed in storage.list("").map_err(LogError::io("list", storage.path("")))? {
@@ -78,7 +78,7 @@ pub fn recover(storage: &impl Storage) -> Result<Recovered, LogError> {
         }
     }
     recovered.spares.sort_unstable();
-    let (checkpoint, newer) = newest_checkpoint(storage, &mut files, &mut recovered)?;
+    let (checkpoint, newer) = newest_checkpoint(storage, unreadable, &mut files, &mut recovered)?;
     let known = checkpoint.is_some();
     let mut replayed = newer;
     if let Some((generation, checkpoint)) = checkpoint {
@@ -94,7 +94,7 @@ pub fn recover(storage: &impl Storage) -> Result<Recovered, LogError> {
     let newest = replayed.last().map(|(number, _)| *number);
     for (number, generation) in replayed {
         let file_bytes = files.remove(&number).unwrap_or(0);
-        replay::replay(storage, &mut recovered, (number, generation), file_bytes, Some(number) != newest)?;
+        replay::replay(storage, &mut recovered, (number, generation), file_bytes, Some(number) != newest, unreadable)?;
     }
     // What is left is older than the checkpoint and not named in it.
     recovered.leftovers.extend(files.into_keys().map(segment_name));
@@ -107,13 +107,14 @@ type Newest = (Option<(u64, Checkpoint)>, Vec<(u64, u64)>);
 /// Files that never became segments, and those of which nothing can be read, are taken from `files`.
 fn newest_checkpoint(
     storage: &impl Storage,
+    unreadable: Unreadable,
     files: &mut BTreeMap<u64, u64>,
     recovered: &mut Recovered,
 ) -> Result<Newest, LogError> {
     let mut newer = Vec::new();
     let numbers: Vec<u64> = files.keys().rev().copied().collect();
     for number in numbers {
-        match opening::read(storage, number)? {
+        match opening::read(storage, number, unreadable)? {
             Opening::Checkpoint { generation, checkpoint } => {
                 newer.reverse();
                 return Ok((Some((generation, checkpoint)), newer));

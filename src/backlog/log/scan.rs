@@ -17,8 +17,19 @@ pub const SYNCED_TO_ITS_END: u32 = u32::MAX;
 const WINDOW_BYTES: usize = 1 << 20;
 /// Disks fail by sectors, the system reads by pages.
 const PAGE_BYTES: usize = 4096;
+/// A page is read so often before it is given up.
+const PAGE_TRIES: usize = 4;
 /// When so much cannot be read, and nothing else of the window, it is not a place of the disk that fails.
 const HOPELESS_BYTES: usize = 64 << 10;
+
+/// What to do about a page that the disk cannot read, however often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    /// Report it. For what decides about a segment: another try may read it.
+    Fail,
+    /// Take it for damage. For what only looks, and for old records, which must not keep others.
+    IsDamage,
+}
 
 /// What of a file is to be scanned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +42,8 @@ pub struct Extent {
     pub limit: u32,
     /// Everything before this place was on disk, say others than the segment itself.
     pub known_synced: u32,
+    /// What to do about pages that cannot be read.
+    pub unreadable: Unreadable,
 }
 
 /// What a scan meets, in order.
@@ -69,8 +82,7 @@ pub fn scan(
     mut visit: impl FnMut(Seen<'_>) -> ControlFlow<()>,
 ) -> io::Result<Scanned> {
     let len = u32::try_from(file.len()?).unwrap_or(u32::MAX);
-    let mut window =
-        Window { file, buffer: Vec::new(), base: 0, limit: extent.limit.min(len), generation: extent.generation };
+    let mut window = Window { file, buffer: Vec::new(), base: 0, limit: extent.limit.min(len), extent };
     let mut scanned = Scanned { end: extent.from, ..Scanned::default() };
     let mut largest_mark = None;
     loop {
@@ -126,7 +138,8 @@ fn read_around(file: &impl StorageFile, buffer: &mut [u8], position: u32) -> io:
         let len = PAGE_BYTES - (place % PAGE_BYTES as u64) as usize;
         let end = buffer.len().min(at + len);
         let page = buffer.get_mut(at..end).unwrap_or_default();
-        match file.read_at(page, place) {
+        let mut tries = (0..PAGE_TRIES).map(|_| file.read_at(page, place));
+        match tries.find(|read| read.is_ok()).unwrap_or_else(|| file.read_at(page, place)) {
             Ok(0) => break,
             Ok(read) => (filled, readable) = (at + read, true),
             Err(error) if is_unreadable(&error) => {
@@ -151,7 +164,7 @@ struct Window<'f, F> {
     /// Where the buffer lies in the file.
     base: u32,
     limit: u32,
-    generation: u64,
+    extent: Extent,
 }
 
 impl<F: StorageFile> Window<'_, F> {
@@ -164,7 +177,9 @@ impl<F: StorageFile> Window<'_, F> {
             self.buffer.resize(want.max(WINDOW_BYTES).min(left), 0);
             self.base = position;
             let read = match self.file.read_at(&mut self.buffer, position.into()) {
-                Err(error) if is_unreadable(&error) => read_around(self.file, &mut self.buffer, position),
+                Err(error) if is_unreadable(&error) && self.extent.unreadable == Unreadable::IsDamage => {
+                    read_around(self.file, &mut self.buffer, position)
+                }
                 read => read,
             };
             // After an error nothing of it may be taken for the file's.
@@ -176,7 +191,7 @@ impl<F: StorageFile> Window<'_, F> {
     }
 
     fn frame_at(&mut self, position: u32) -> io::Result<Option<Frame<'_>>> {
-        let (generation, limit) = (self.generation, self.limit.saturating_sub(position) as usize);
+        let (generation, limit) = (self.extent.generation, self.limit.saturating_sub(position) as usize);
         let header = self.bytes(position, frame::HEADER_BYTES)?;
         let header = header.get(..frame::HEADER_BYTES).unwrap_or(header);
         let len = match frame::parse(header, position, generation, limit) {
@@ -193,7 +208,7 @@ impl<F: StorageFile> Window<'_, F> {
     /// Where the first frame at or behind `from` stands.
     fn next_frame(&mut self, mut from: u32) -> io::Result<Option<u32>> {
         loop {
-            let generation = self.generation;
+            let generation = self.extent.generation;
             let bytes = self.bytes(from, frame::HEADER_BYTES)?;
             if bytes.len() < frame::HEADER_BYTES {
                 return Ok(None);
@@ -254,7 +269,8 @@ mod tests {
     fn scan_bytes(bytes: &[u8], known_synced: u32) -> (Vec<u32>, Vec<(u32, u32)>, Scanned) {
         let storage = SimulatedStorage::with_files(0, &[("s".to_owned(), bytes.to_vec())].into());
         let (mut frames, mut gaps) = (vec![], vec![]);
-        let extent = Extent { generation: GENERATION, from: 0, limit: u32::MAX, known_synced };
+        let extent =
+            Extent { generation: GENERATION, from: 0, limit: u32::MAX, known_synced, unreadable: Unreadable::Fail };
         let scanned = scan(&storage.open("s").unwrap(), extent, |seen| match seen {
             Seen::Frame(frame) => {
                 frames.push(frame.position);
@@ -306,7 +322,13 @@ mod tests {
         let storage = SimulatedStorage::with_files(0, &[("s".to_owned(), bytes.clone())].into());
         storage.spoil("s", 8192..8300);
         let (mut frames, mut gaps) = (0, vec![]);
-        let extent = Extent { generation: GENERATION, from: 0, limit: u32::MAX, known_synced: 0 };
+        let extent = Extent {
+            generation: GENERATION,
+            from: 0,
+            limit: u32::MAX,
+            known_synced: 0,
+            unreadable: Unreadable::IsDamage,
+        };
         let scanned = scan(&storage.open("s").unwrap(), extent, |seen| {
             match seen {
                 Seen::Frame(_) => frames += 1,
@@ -317,18 +339,21 @@ mod tests {
         let (from, to) = (8192 / 38 * 38, 12288_u32.div_ceil(38) * 38);
         assert_eq!((scanned.unwrap().end as usize, gaps), (bytes.len(), vec![(from, to)]));
         assert_eq!(frames, 1000 - (to - from) / 38);
-        storage.spoil("s", 0..1 << 20);
-        assert!(
-            scan(&storage.open("s").unwrap(), extent, |_| ControlFlow::Continue(())).is_ok(),
-            "a small file may have one bad place"
-        );
+        let strict = Extent { unreadable: Unreadable::Fail, ..extent };
+        assert!(is_unreadable(&scan(&storage.open("s").unwrap(), strict, |_| ControlFlow::Continue(())).unwrap_err()));
     }
 
     #[test]
     fn a_file_of_which_much_and_nothing_else_can_be_read_is_an_error() {
         let storage = SimulatedStorage::with_files(0, &[("s".to_owned(), vec![0; 1 << 20])].into());
         storage.spoil("s", 0..1 << 20);
-        let extent = Extent { generation: GENERATION, from: 0, limit: u32::MAX, known_synced: 0 };
+        let extent = Extent {
+            generation: GENERATION,
+            from: 0,
+            limit: u32::MAX,
+            known_synced: 0,
+            unreadable: Unreadable::IsDamage,
+        };
         let failed = scan(&storage.open("s").unwrap(), extent, |_| ControlFlow::Continue(())).unwrap_err();
         assert!(is_unreadable(&failed));
     }

@@ -4,6 +4,8 @@
 //! newer than what is read behind it. An entry that names an index says that the records up to it existed: what of them is
 //! missing was lost to damage, and stays held until it is found missing and dropped.
 
+mod partition;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use super::entry::{Acknowledged, Entry, IndexRange, Placed, Records, Sent};
@@ -24,6 +26,9 @@ pub struct State {
     pub origins: BTreeMap<Vec<u8>, i64>,
     /// By number.
     pub partitions: BTreeMap<u32, Partition>,
+    /// Partitions that are gone for good, and the segment that says so. While older segments are there, entries may be read again that name
+    /// them, and mean nothing.
+    pub retired: BTreeMap<u32, u64>,
 }
 
 /// Records since the log began: accepted = delivered + held + dead + dropped.
@@ -64,8 +69,8 @@ pub struct Partition {
     pub dropped: BTreeMap<u32, u64>,
     /// Batches that may be in doubt, in the order in which they were sent. A batch that was cut stands beside its piece.
     pub sent: VecDeque<Sent>,
-    /// Ranges behind `settled` that will not be delivered, in order.
-    pub gone: Vec<Gone>,
+    /// Ranges behind `settled` that will not be delivered, by their first index.
+    pub gone: BTreeMap<u64, Gone>,
     /// Ranges behind `settled` that are records of other partitions now, in order.
     pub placed: Vec<Placed>,
 }
@@ -118,6 +123,9 @@ impl Ledger {
 impl State {
     /// Takes an entry into account that stands in `segment`.
     pub fn apply(&mut self, entry: &Entry<'_>, segment: u64) {
+        if entry.partition().is_some_and(|number| self.retired.contains_key(&number)) {
+            return;
+        }
         match entry {
             Entry::Partition { number, name } => {
                 let partition = self.partitions.entry(*number).or_default();
@@ -134,7 +142,17 @@ impl State {
             Entry::Dead { partition, range, .. } => self.gone(*partition, *range, None),
             Entry::Placed { partition, placed } => self.placed(*partition, placed),
             Entry::Cluster { id } => self.cluster_id = id.to_vec(),
+            Entry::Retired { partition } => {
+                self.next_number = self.next_number.max(partition.saturating_add(1));
+                self.partitions.remove(partition);
+                self.retired.insert(*partition, segment);
+            }
         }
+    }
+
+    /// Segments before this one are not there any more.
+    pub fn forget_retired(&mut self, oldest_segment: u64) {
+        self.retired.retain(|_, segment| *segment >= oldest_segment);
     }
 
     /// Notes were lost to damage: what is held may have been sent.
@@ -212,98 +230,16 @@ impl State {
         if !known && placed.range.last >= partition.settled {
             partition.placed.push(placed.clone());
         }
-        for range in placed.parts.iter().filter_map(|part| Some((part.partition, part.range()?))) {
-            let (number, range) = range;
+        for (number, range) in placed.parts.iter().filter_map(|part| Some((part.partition, part.range()?))) {
+            if self.retired.contains_key(&number) {
+                continue;
+            }
             if let Some(before) = range.first.checked_sub(1) {
                 self.reach(number, before);
             }
             self.next_number = self.next_number.max(number.saturating_add(1));
             let target = self.partitions.entry(number).or_default();
             target.next = target.next.max(range.last + 1);
-        }
-    }
-}
-
-impl Partition {
-    /// Records that are neither settled, nor gone, nor records of other partitions.
-    pub fn held(&self) -> u64 {
-        match IndexRange::new(self.settled, self.next.saturating_sub(1)) {
-            Some(range) => range.count().saturating_sub(self.excluded(range)),
-            None => 0,
-        }
-    }
-
-    /// Whether a record of this range must be kept: it is not settled, and not wholly gone.
-    pub fn needs(&self, range: IndexRange) -> bool {
-        range.last >= self.settled
-            && !self
-                .gone
-                .iter()
-                .any(|gone| gone.range.first <= range.first.max(self.settled) && range.last <= gone.range.last)
-    }
-
-    fn sent(&mut self, sent: Sent) {
-        let count = sent.range.count();
-        let next = (i64::from(sent.base_sequence) + (count & 0x7fff_ffff) as i64) & 0x7fff_ffff;
-        self.lane = Some(LaneNote { producer_id: sent.producer_id, epoch: sent.epoch, next_sequence: next as i32 });
-        if sent.range.last < self.settled || self.sent.contains(&sent) {
-            return;
-        }
-        if self.sent.len() >= SENT_MAX {
-            self.sent.pop_front();
-        }
-        self.sent.push_back(sent);
-    }
-
-    /// Everything before `settled` is done with, and what is gone behind it, too.
-    fn settle(&mut self, settled: u64) {
-        self.settled = settled;
-        for gone in &self.gone {
-            if gone.range.first <= self.settled {
-                self.settled = self.settled.max(gone.range.last + 1);
-            }
-        }
-        let settled = self.settled;
-        self.gone.retain(|gone| gone.range.last >= settled);
-        self.placed.retain(|placed| placed.range.last >= settled);
-        self.sent.retain(|sent| sent.range.last >= settled);
-        self.next = self.next.max(settled);
-    }
-
-    /// Records of the range that are gone or placed.
-    fn excluded(&self, range: IndexRange) -> u64 {
-        let ranges = self.gone.iter().map(|gone| gone.range).chain(self.placed.iter().map(|placed| placed.range));
-        let overlaps =
-            ranges.filter_map(|other| IndexRange::new(other.first.max(range.first), other.last.min(range.last)));
-        overlaps.fold(0, |sum, overlap| overlap.count().saturating_add(sum))
-    }
-
-    /// The parts of the range that are held.
-    fn still_held(&self, range: IndexRange) -> Vec<IndexRange> {
-        let mut taken: Vec<IndexRange> =
-            self.gone.iter().map(|gone| gone.range).chain(self.placed.iter().map(|placed| placed.range)).collect();
-        taken.sort_unstable();
-        let mut held = Vec::new();
-        let mut from = range.first.max(self.settled);
-        for other in taken {
-            if other.first > range.last {
-                break;
-            }
-            held.extend(other.first.checked_sub(1).and_then(|before| IndexRange::new(from, before)));
-            from = from.max(other.last + 1);
-        }
-        held.extend(IndexRange::new(from, range.last));
-        held
-    }
-
-    /// Keeps the list in order, and neighbours of one kind as one.
-    fn insert_gone(&mut self, gone: Gone) {
-        let at = self.gone.partition_point(|other| other.range.first < gone.range.first);
-        match at.checked_sub(1).and_then(|before| self.gone.get_mut(before)) {
-            Some(before) if before.dead == gone.dead && before.range.last + 1 == gone.range.first => {
-                before.range.last = gone.range.last;
-            }
-            _ => self.gone.insert(at, gone),
         }
     }
 }

@@ -12,6 +12,7 @@ const DROPPED: u8 = 5;
 const DEAD: u8 = 6;
 const PLACED: u8 = 7;
 const CLUSTER: u8 = 8;
+const RETIRED: u8 = 13;
 
 impl IndexRange {
     pub(in super::super) fn put(&self, out: &mut Vec<u8>) {
@@ -144,6 +145,7 @@ impl<'a> Entry<'a> {
                 placed.put(out);
             }),
             Entry::Cluster { id } => put_entry(out, CLUSTER, |out| put_bytes(out, id)),
+            Entry::Retired { partition } => put_entry(out, RETIRED, |out| put_varint(out, (*partition).into())),
         }
     }
 
@@ -173,6 +175,7 @@ impl<'a> Entry<'a> {
             }
             PLACED => Entry::Placed { partition: input.varint_as("partition")?, placed: Placed::take(&mut input)? },
             CLUSTER => Entry::Cluster { id: input.bytes("cluster id")? },
+            RETIRED => Entry::Retired { partition: input.varint_as("partition")? },
             _ => return Ok(None),
         };
         end_entry(input)?;

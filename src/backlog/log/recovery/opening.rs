@@ -7,7 +7,7 @@ use crate::backlog::log::checkpoint::{self, Checkpoint};
 use crate::backlog::log::error::LogError;
 use crate::backlog::log::frame::Kind;
 use crate::backlog::log::header::{FoundHeader, HEADER_BYTES, SegmentHeader, segment_name};
-use crate::backlog::log::scan::{Extent, SYNCED_TO_ITS_END, Seen, scan};
+use crate::backlog::log::scan::{Extent, SYNCED_TO_ITS_END, Seen, Unreadable, is_unreadable, scan};
 use crate::backlog::log::storage::{Storage, StorageFile};
 
 /// What a file with a segment's name begins with.
@@ -23,12 +23,15 @@ pub(super) enum Opening {
     Unreadable,
 }
 
-pub(super) fn read(storage: &impl Storage, number: u64) -> Result<Opening, LogError> {
+pub(super) fn read(storage: &impl Storage, number: u64, unreadable: Unreadable) -> Result<Opening, LogError> {
     let name = segment_name(number);
     let path = storage.path(&name);
     let file = storage.open(&name).map_err(LogError::io("open", path.clone()))?;
     let mut header = [0; HEADER_BYTES];
-    let read = file.read_at(&mut header, 0).map_err(LogError::io("read", path.clone()))?;
+    let read = match file.read_at(&mut header, 0) {
+        Err(error) if is_unreadable(&error) && unreadable == Unreadable::IsDamage => 0,
+        read => read.map_err(LogError::io("read", path.clone()))?,
+    };
     if read < HEADER_BYTES {
         return Ok(Opening::Unreadable);
     }
@@ -41,7 +44,8 @@ pub(super) fn read(storage: &impl Storage, number: u64) -> Result<Opening, LogEr
         FoundHeader::Damaged(generations) => (generations, false),
     };
     for generation in candidates {
-        let found = first_checkpoint(&file, number, generation).map_err(LogError::io("read", path.clone()))?;
+        let found =
+            first_checkpoint(&file, number, generation, unreadable).map_err(LogError::io("read", path.clone()))?;
         if let Some(checkpoint) = found {
             return Ok(Opening::Checkpoint { generation, checkpoint });
         }
@@ -50,10 +54,15 @@ pub(super) fn read(storage: &impl Storage, number: u64) -> Result<Opening, LogEr
 }
 
 /// The first of the two copies that can be read. Nothing else stands before them.
-fn first_checkpoint(file: &impl StorageFile, number: u64, generation: u64) -> io::Result<Option<Checkpoint>> {
+fn first_checkpoint(
+    file: &impl StorageFile,
+    number: u64,
+    generation: u64,
+    unreadable: Unreadable,
+) -> io::Result<Option<Checkpoint>> {
     let mut found = None;
     let from = HEADER_BYTES as u32;
-    let extent = Extent { generation, from, limit: u32::MAX, known_synced: SYNCED_TO_ITS_END };
+    let extent = Extent { generation, from, limit: u32::MAX, known_synced: SYNCED_TO_ITS_END, unreadable };
     scan(file, extent, |seen| {
         let Seen::Frame(frame) = seen else { return ControlFlow::Continue(()) };
         if frame.kind != Kind::CHECKPOINT {

@@ -8,7 +8,7 @@ use crate::backlog::log::entry::{Entry, entries};
 use crate::backlog::log::error::LogError;
 use crate::backlog::log::frame::{Frame, HEADER_BYTES as FRAME_HEADER_BYTES, Kind};
 use crate::backlog::log::header::{HEADER_BYTES, segment_name};
-use crate::backlog::log::scan::{Extent, Gap, SYNCED_TO_ITS_END, Seen, scan};
+use crate::backlog::log::scan::{Extent, Gap, SYNCED_TO_ITS_END, Seen, Unreadable, scan};
 use crate::backlog::log::storage::Storage;
 
 /// Reads a segment into `recovered`. `closed`: a newer one has begun, so all of it was on disk.
@@ -18,13 +18,14 @@ pub(super) fn replay(
     (number, generation): (u64, u64),
     file_bytes: u64,
     closed: bool,
+    unreadable: Unreadable,
 ) -> Result<(), LogError> {
     let name = segment_name(number);
     let path = storage.path(&name);
     let file = storage.open(&name).map_err(LogError::io("open", path.clone()))?;
     let mut note = SegmentNote { number, generation, end: 0, footer: 0, runs: 0 };
     let known_synced = if closed { SYNCED_TO_ITS_END } else { 0 };
-    let extent = Extent { generation, from: HEADER_BYTES as u32, limit: u32::MAX, known_synced };
+    let extent = Extent { generation, from: HEADER_BYTES as u32, limit: u32::MAX, known_synced, unreadable };
     let mut checkpoint_bytes = None;
     let scanned = scan(&file, extent, |seen| {
         match seen {

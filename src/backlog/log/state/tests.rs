@@ -70,8 +70,9 @@ proptest! {
         prop_assert_eq!(state.ledger.held(), held(&state));
         for partition in state.partitions.values() {
             prop_assert!(partition.settled <= partition.next);
-            prop_assert!(partition.gone.windows(2).all(|pair| pair[0].range.last < pair[1].range.first));
-            prop_assert!(partition.gone.iter().all(|gone| gone.range.first > partition.settled));
+            let gone: Vec<Gone> = partition.gone.values().copied().collect();
+            prop_assert!(gone.windows(2).all(|pair| pair[0].range.last < pair[1].range.first));
+            prop_assert!(gone.iter().all(|gone| gone.range.first > partition.settled));
         }
     }
 
@@ -162,4 +163,44 @@ fn a_run_is_needed_until_it_is_settled_or_gone() {
     assert!(!needs(&state, 0, 1) && needs(&state, 0, 2) && needs(&state, 3, 5) && !needs(&state, 5, 7));
     state.apply(&acknowledged(0, 4), 1);
     assert!(!needs(&state, 0, 9));
+}
+
+#[test]
+fn a_partition_without_records_holds_none() {
+    let state = state(&[Entry::Partition { number: 0, name: b"p" }]);
+    assert_eq!((state.partitions[&0].held(), state.partitions[&0].unsettled()), (0, None));
+}
+
+#[test]
+fn what_names_a_retired_partition_means_nothing_while_it_may_be_read_again() {
+    let life = [
+        Entry::Partition { number: 0, name: b"p" },
+        records(0, 0, 4),
+        dropped(0, range(0, 3)),
+        Entry::Retired { partition: 0 },
+    ];
+    let mut state = state(&life);
+    let ledger = state.ledger.clone();
+    assert!(state.partitions.is_empty() && state.next_number == 1);
+    life.iter().for_each(|entry| state.apply(entry, 1));
+    assert_eq!((&state.ledger, state.partitions.len()), (&ledger, 0));
+    state.forget_retired(1);
+    assert_eq!(state.retired.len(), 1);
+    state.forget_retired(2);
+    assert!(state.retired.is_empty());
+}
+
+#[test]
+fn drops_may_scatter_without_end() {
+    const RECORDS: u64 = 200_000;
+    let mut state = state(&[records(0, 0, RECORDS as u32)]);
+    // Every second record, from the last one on: not one of them joins another.
+    for index in (0..RECORDS / 2).rev().map(|half| 2 * half + 1) {
+        state.apply(&dropped(0, range(index, index)), 1);
+    }
+    assert_eq!((state.partitions[&0].gone.len() as u64, state.ledger.held()), (RECORDS / 2, RECORDS / 2));
+    for index in (0..RECORDS).step_by(2) {
+        state.apply(&acknowledged(0, index), 1);
+    }
+    assert_eq!((state.partitions[&0].gone.len(), state.ledger.held()), (0, 0));
 }

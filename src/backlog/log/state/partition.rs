@@ -1,0 +1,98 @@
+//! What notes do to one partition.
+
+use super::{Gone, LaneNote, Partition, SENT_MAX};
+use crate::backlog::log::entry::{IndexRange, Sent};
+
+impl Partition {
+    /// Records that are neither settled, nor gone, nor records of other partitions.
+    pub fn held(&self) -> u64 {
+        self.unsettled().map_or(0, |range| range.count().saturating_sub(self.excluded(range)))
+    }
+
+    /// Records that are not settled, those that are gone among them.
+    pub fn unsettled(&self) -> Option<IndexRange> {
+        IndexRange::new(self.settled, self.next.checked_sub(1)?)
+    }
+
+    /// Whether a record of this range must be kept: it is not settled, and not wholly gone.
+    pub fn needs(&self, range: IndexRange) -> bool {
+        let gone = self.gone_at(range.first.max(self.settled));
+        range.last >= self.settled && gone.is_none_or(|gone| gone.range.last < range.last)
+    }
+
+    /// The first index at or behind this one that is not gone.
+    pub fn after_gone(&self, mut index: u64) -> u64 {
+        while let Some(gone) = self.gone_at(index) {
+            index = gone.range.last + 1;
+        }
+        index
+    }
+
+    pub(super) fn sent(&mut self, sent: Sent) {
+        let count = sent.range.count();
+        let next = (i64::from(sent.base_sequence) + (count & 0x7fff_ffff) as i64) & 0x7fff_ffff;
+        self.lane = Some(LaneNote { producer_id: sent.producer_id, epoch: sent.epoch, next_sequence: next as i32 });
+        if sent.range.last < self.settled || self.sent.contains(&sent) {
+            return;
+        }
+        if self.sent.len() >= SENT_MAX {
+            self.sent.pop_front();
+        }
+        self.sent.push_back(sent);
+    }
+
+    /// Everything before `settled` is done with, and what is gone behind it, too.
+    pub(super) fn settle(&mut self, settled: u64) {
+        self.settled = settled;
+        while let Some(first) = self.gone.first_entry().filter(|first| *first.key() <= self.settled) {
+            self.settled = self.settled.max(first.remove().range.last + 1);
+        }
+        let settled = self.settled;
+        self.placed.retain(|placed| placed.range.last >= settled);
+        self.sent.retain(|sent| sent.range.last >= settled);
+        self.next = self.next.max(settled);
+    }
+
+    /// Records of the range that are gone or placed.
+    pub(super) fn excluded(&self, range: IndexRange) -> u64 {
+        self.taken(range).map(|taken| taken.count()).fold(0, u64::saturating_add)
+    }
+
+    /// The parts of the range that are held.
+    pub(super) fn still_held(&self, range: IndexRange) -> Vec<IndexRange> {
+        let mut held = Vec::new();
+        let mut from = range.first.max(self.settled);
+        let mut taken: Vec<IndexRange> = self.taken(range).collect();
+        taken.sort_unstable();
+        for other in taken {
+            held.extend(other.first.checked_sub(1).and_then(|before| IndexRange::new(from, before)));
+            from = from.max(other.last + 1);
+        }
+        held.extend(IndexRange::new(from, range.last));
+        held
+    }
+
+    /// Neighbours of one kind are kept as one.
+    pub(super) fn insert_gone(&mut self, gone: Gone) {
+        match self.gone.range_mut(..gone.range.first).next_back() {
+            Some((_, before)) if before.dead == gone.dead && before.range.last + 1 == gone.range.first => {
+                before.range.last = gone.range.last;
+            }
+            _ => _ = self.gone.insert(gone.range.first, gone),
+        }
+    }
+
+    fn gone_at(&self, index: u64) -> Option<Gone> {
+        let (_, gone) = self.gone.range(..=index).next_back()?;
+        (gone.range.last >= index).then_some(*gone)
+    }
+
+    /// What of the range is gone or placed.
+    fn taken(&self, range: IndexRange) -> impl Iterator<Item = IndexRange> {
+        let from = self.gone_at(range.first).map_or(range.first, |gone| gone.range.first);
+        let gone = self.gone.range(from..=range.last.max(from)).map(|(_, gone)| gone.range);
+        let placed = self.placed.iter().map(|placed| placed.range);
+        gone.chain(placed)
+            .filter_map(move |other| IndexRange::new(other.first.max(range.first), other.last.min(range.last)))
+    }
+}
