@@ -15,6 +15,8 @@ mod answer;
 mod frame;
 #[path = "../fuzz/src/record_batch.rs"]
 mod record_batch;
+#[path = "../fuzz/src/segment.rs"]
+mod segment;
 
 /// What is done to a seed.
 #[derive(Clone, Debug)]
@@ -102,16 +104,22 @@ proptest! {
     fn a_record_batch_is_harmless(input in input(record_batch::seeds())) {
         record_batch::check(&input);
     }
+
+    #[test]
+    fn a_segment_is_harmless(input in input(segment::seeds())) {
+        segment::check(&input);
+    }
 }
 
 /// Compressed seeds are whatever the libraries made of them when they were written: they are compared by number alone.
 #[test]
 fn the_fuzzer_begins_with_every_seed() {
     type Target = (&'static str, Vec<Vec<u8>>, fn(&[u8]));
-    let targets: [Target; 3] = [
+    let targets: [Target; 4] = [
         ("frame", frame::seeds(), frame::check),
         ("answer", answer::seeds(), answer::check),
         ("record_batch", record_batch::seeds(), record_batch::check),
+        ("segment", segment::seeds(), segment::check),
     ];
     for (target, seeds, check) in targets {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);

@@ -7,3 +7,4 @@
 pub mod answer;
 pub mod frame;
 pub mod record_batch;
+pub mod segment;

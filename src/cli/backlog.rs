@@ -1,5 +1,6 @@
 //! `forebay backlog`: what the backlog on disk holds. Reads only, so it works beside the daemon that owns it, and without one.
 
+mod decode;
 mod export;
 mod json;
 mod ls;

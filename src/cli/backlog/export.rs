@@ -6,16 +6,12 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value};
 
+use super::decode::{Decoded, each_record};
 use super::json::put_bytes;
 use super::{Directory, failure, topic_and_partition};
 use crate::backlog::log::entry::IndexRange;
 use crate::backlog::log::read::StoredRun;
-use crate::backlog::log::varint::{DecodeError, Input};
 use crate::cli::exit::{self, Failure};
-use crate::record::{RawRecord, raw_records};
-
-/// Records whose data is in run form.
-const RUN_FORM: u8 = 0;
 
 /// Print all records that are held, oldest first, partition by partition.
 ///
@@ -125,69 +121,36 @@ fn write_run(
     stored: &StoredRun,
 ) -> io::Result<()> {
     let run = stored.records();
-    let invalid = |why: String| io::Error::new(ErrorKind::InvalidData, why);
-    if run.codec != RUN_FORM {
-        return Err(invalid(format!("codec {} cannot be read by this version", run.codec)));
-    }
-    let mut seen = 0;
-    for (at, raw) in raw_records(run.data).enumerate() {
-        seen += 1;
-        let index = run.first + at as u64;
+    let mut next = run.first;
+    each_record(&run, |record| {
+        let index = next;
+        next += 1;
         if !(wanted.first..=wanted.last).contains(&index) {
-            continue;
+            return Ok(());
         }
-        let record = Decoded::new(&raw).map_err(|error| invalid(error.to_string()))?;
         match format {
             Format::Raw => {
                 out.write_all(record.value.unwrap_or_default())?;
-                out.write_all(b"\n")?;
+                out.write_all(b"\n")
             }
-            Format::Ndjson => writeln!(out, "{}", record.to_json(source, &raw))?,
+            Format::Ndjson => writeln!(out, "{}", to_json(source, record)),
         }
-    }
-    if seen == u64::from(run.count) { Ok(()) } else { Err(invalid(format!("{seen} records of {}", run.count))) }
+    })
 }
 
-/// A record, decoded.
-struct Decoded<'a> {
-    key: Option<&'a [u8]>,
-    value: Option<&'a [u8]>,
-    headers: Vec<(&'a [u8], Option<&'a [u8]>)>,
-}
-
-impl<'a> Decoded<'a> {
-    fn new(raw: &RawRecord<'a>) -> Result<Decoded<'a>, DecodeError> {
-        let mut input = Input::new(raw.suffix);
-        let (key, value) = (nullable(&mut input)?, nullable(&mut input)?);
-        let mut headers = Vec::new();
-        for _ in 0..input.zigzag("number of headers")? {
-            let name = nullable(&mut input)?.ok_or(DecodeError::Invalid("a header's name"))?;
-            headers.push((name, nullable(&mut input)?));
-        }
-        Ok(Decoded { key, value, headers })
-    }
-
-    fn to_json(&self, source: &Source, raw: &RawRecord<'_>) -> Value {
-        let mut object = Map::new();
-        object.insert("topic".to_owned(), source.topic.as_str().into());
-        object.insert("partition".to_owned(), source.partition.into());
-        object.insert("timestamp".to_owned(), raw.timestamp.into());
-        put_bytes(&mut object, "key", self.key);
-        put_bytes(&mut object, "value", self.value);
-        let headers = self.headers.iter().map(|(name, value)| {
-            let mut header = Map::new();
-            put_bytes(&mut header, "name", Some(name));
-            put_bytes(&mut header, "value", *value);
-            Value::from(header)
-        });
-        object.insert("headers".to_owned(), headers.collect());
-        object.into()
-    }
-}
-
-fn nullable<'a>(input: &mut Input<'a>) -> Result<Option<&'a [u8]>, DecodeError> {
-    match input.zigzag("a size")? {
-        -1 => Ok(None),
-        len => input.take(usize::try_from(len).map_err(|_| DecodeError::Invalid("a size"))?, "a record").map(Some),
-    }
+fn to_json(source: &Source, record: &Decoded<'_>) -> Value {
+    let mut object = Map::new();
+    object.insert("topic".to_owned(), source.topic.as_str().into());
+    object.insert("partition".to_owned(), source.partition.into());
+    object.insert("timestamp".to_owned(), record.timestamp.into());
+    put_bytes(&mut object, "key", record.key);
+    put_bytes(&mut object, "value", record.value);
+    let headers = record.headers.iter().map(|(name, value)| {
+        let mut header = Map::new();
+        put_bytes(&mut header, "name", Some(name));
+        put_bytes(&mut header, "value", *value);
+        Value::from(header)
+    });
+    object.insert("headers".to_owned(), headers.collect());
+    object.into()
 }
