@@ -263,3 +263,103 @@ fn what_damage_took_is_missing_once_and_dropped() {
     assert_eq!(log.state().ledger.held(), 9);
     assert_eq!(log.partition(partition).unwrap().unproven, 4, "notes may have been in the damaged frame");
 }
+
+#[test]
+fn a_retired_partition_holds_nothing_and_its_name_is_free_again() {
+    let storage = SimulatedStorage::new(11);
+    let mut log = open(&storage, 8);
+    let (gone, stays) = (log.define(b"gone").unwrap(), log.define(b"stays").unwrap());
+    store(&mut log, gone, b"never to be delivered").unwrap();
+    store(&mut log, stays, b"held").unwrap();
+    assert!(log.append(&[Entry::Retired { partition: stays }]).is_err());
+    log.retire(gone, 5).unwrap();
+    let ledger = &log.state().ledger;
+    assert_eq!((ledger.accepted, ledger.held(), ledger.dropped[&5]), (2, 1, 1));
+    assert_eq!((log.partition(gone), log.number_of(b"gone")), (None, None));
+    assert!(log.retire(gone, 5).is_err());
+    // As many again and again as a log could not have at a time.
+    for _ in 0..1000 {
+        let number = log.define(b"mayfly").unwrap();
+        store(&mut log, number, &[1; 100]).unwrap();
+        log.retire(number, 5).unwrap();
+    }
+    let again = log.define(b"gone").unwrap();
+    assert!(again > gone);
+    acknowledge(&mut log, stays).unwrap();
+    log.sync().unwrap();
+    storage.lose_power();
+    drop(log);
+    let log = open(&storage, 8);
+    assert_eq!((log.state().partitions.len(), log.state().ledger.held()), (2, 0));
+    assert_eq!(log.number_of(b"gone"), Some(again));
+}
+
+#[test]
+fn a_partition_that_is_in_few_segments_is_found_without_looking_at_all() {
+    let storage = SimulatedStorage::new(12);
+    let mut log = open(&storage, 256);
+    let (busy, quiet) = (log.define(b"busy").unwrap(), log.define(b"quiet").unwrap());
+    let numbers: Vec<u32> = (0..50).map(|n: u32| log.define(&n.to_le_bytes()).unwrap()).collect();
+    for round in 0..4 {
+        store(&mut log, quiet, &[round]).unwrap();
+        numbers.iter().for_each(|number| _ = store(&mut log, *number, &[round]).unwrap());
+        (0..3000).for_each(|_| _ = store(&mut log, busy, &[7; 1000]).unwrap());
+    }
+    assert!(log.counters().segments_begun > 150);
+    log.sync().unwrap();
+    drop(log);
+    let mut log = open(&storage, 256);
+    assert_eq!(read_all(&mut log, quiet), [[0], [1], [2], [3]]);
+    let first = log.counters().indexes_read;
+    // Twice: once by the search behind the last record.
+    assert!(first < 2 * 256, "{first}");
+    for number in numbers {
+        assert_eq!(read_all(&mut log, number), [[0], [1], [2], [3]]);
+    }
+    let each = (log.counters().indexes_read - first) / 50;
+    assert!(each <= 8, "{each} indexes for four records");
+}
+
+#[test]
+fn a_segment_that_somebody_removed_is_missed_once_and_keeps_nobody() {
+    let directory = tempfile::tempdir().unwrap();
+    let storage = RealStorage::new(directory.path());
+    let mut log = open(&storage, 16);
+    let partition = log.define(b"p").unwrap();
+    (0..200_u64).for_each(|_| _ = store(&mut log, partition, &[7; 1000]).unwrap());
+    log.sync().unwrap();
+    let mut segments: Vec<String> = storage.list("").unwrap().into_iter().map(|file| file.name).collect();
+    segments.retain(|name| name.ends_with(".segment"));
+    segments.sort_unstable();
+    // The oldest is looked at when others are freed, so its file is open already.
+    std::fs::remove_file(directory.path().join(&segments[1])).unwrap();
+    let mut cursor = Cursor::new(partition, 0);
+    assert!(matches!(log.locate(&mut cursor, 1 << 20), Ok(Next::Runs(_))));
+    let error = log.locate(&mut cursor, 1 << 20).err().unwrap().to_string();
+    assert!(error.contains("No such file or directory (ENOENT)"), "{error}");
+    let Ok(Next::Missing(missing)) = log.locate(&mut cursor, 1 << 20) else { panic!("it is not there") };
+    log.append(&[Entry::Dropped { partition, range: missing, reason: REASON_DAMAGED }]).unwrap();
+    assert_eq!(read_all(&mut log, partition).len() as u64, 200 - missing.count());
+    acknowledge(&mut log, partition).unwrap();
+    log.sync().unwrap();
+    assert!(log.used_bytes() <= 2 * SEGMENT_BYTES);
+}
+
+#[test]
+fn a_directory_that_is_not_there_any_more_is_noticed_though_its_files_take_writes() {
+    let parent = tempfile::tempdir().unwrap();
+    let directory = parent.path().join("backlog");
+    std::fs::create_dir(&directory).unwrap();
+    let mut log = open(&RealStorage::new(&directory), 8);
+    let partition = log.define(b"p").unwrap();
+    log.prove(7).unwrap();
+    std::fs::remove_dir_all(&directory).unwrap();
+    store(&mut log, partition, b"to nowhere").unwrap();
+    log.sync().unwrap();
+    let gone = log.prove(7).unwrap_err().to_string();
+    assert!(gone.contains("(ENOENT)") && gone.contains("install -d -m 700"), "{gone}");
+    std::fs::create_dir(&directory).unwrap();
+    let _other = open(&RealStorage::new(&directory), 8);
+    let replaced = log.prove(7).unwrap_err();
+    assert!(matches!(replaced, LogError::Replaced { .. }), "{replaced}");
+}

@@ -50,6 +50,11 @@ impl SegmentIndex {
         &self.runs
     }
 
+    /// The partition of each run, in order.
+    pub fn partitions(&self) -> impl Iterator<Item = u32> {
+        self.runs.iter().map(|run| run.partition)
+    }
+
     /// The runs of `partition` that hold record `index` or one behind it, in order.
     pub fn runs_from(&self, partition: u32, index: u64) -> &[RunRef] {
         let start = self.runs.partition_point(|run| (run.partition, run.first) <= (partition, index));

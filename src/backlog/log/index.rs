@@ -1,6 +1,6 @@
 //! The indexes of older segments: read when they are needed, a few kept.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -19,6 +19,16 @@ use super::storage::{Storage, StorageFile};
 type Indexed<F> = (Arc<SegmentIndex>, Arc<F>);
 
 impl<S: Storage> Log<S> {
+    /// Somebody has removed a segment. Unless the whole directory went, which may come back, it is not waited for: its records are found missing.
+    fn lose_segment(&mut self, number: u64) {
+        if self.storage.is_in_place(&self.lock).is_ok_and(|ours| ours) && self.segments.remove(&number).is_some() {
+            self.counters.damaged_places += 1;
+            self.indexes.forget(number);
+            self.watch = None;
+            self.count_older_bytes();
+        }
+    }
+
     /// The runs of an older segment and its file, from memory if they were used before.
     pub(super) fn index_of(&mut self, number: u64) -> Result<Indexed<S::File>, LogError> {
         if let Some(known) = self.indexes.get(number) {
@@ -29,29 +39,59 @@ impl<S: Storage> Log<S> {
         };
         let (note, name) = (segment.note, segment_name(number));
         let path = self.storage.path(&name);
-        let file = self.storage.open(&name).map_err(LogError::io("open", path.clone()))?;
+        let file = match self.storage.open(&name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.lose_segment(number);
+                return Err(LogError::io("open", path)(error));
+            }
+            opened => opened.map_err(LogError::io("open", path.clone()))?,
+        };
         let (index, gaps) = load_index(&file, note).map_err(LogError::io("read", path))?;
         self.counters.indexes_read += 1;
         for gap in gaps {
             self.quarantine(number, gap);
         }
         file.will_need(0, note.end.into());
+        self.indexes.remember(number, index.partitions());
         let found = (Arc::new(index), Arc::new(file));
         self.indexes.put(number, &found);
         Ok(found)
     }
 }
 
-/// Indexes of older segments, the least recently used given up first.
+/// Indexes of older segments, the least recently used given up first; and of more segments, which partitions are in them, so that a partition
+/// that is in few of them does not make all others be looked at.
 #[derive(Debug)]
 pub(super) struct IndexCache<F> {
     bytes_max: usize,
     known: VecDeque<(u64, Arc<SegmentIndex>, Arc<F>)>,
+    /// In order.
+    partitions: BTreeMap<u64, Box<[u32]>>,
+    partitions_bytes: usize,
 }
 
 impl<F> IndexCache<F> {
     pub(super) fn new(bytes_max: usize) -> Self {
-        IndexCache { bytes_max, known: VecDeque::new() }
+        IndexCache { bytes_max, known: VecDeque::new(), partitions: BTreeMap::new(), partitions_bytes: 0 }
+    }
+
+    /// Whether a segment is known to hold nothing of a partition.
+    pub(super) fn lacks(&self, number: u64, partition: u32) -> bool {
+        self.partitions.get(&number).is_some_and(|partitions| partitions.binary_search(&partition).is_err())
+    }
+
+    /// Which partitions are in a segment, in order. Takes as much memory as the indexes may, at most; what does not fit is not remembered.
+    pub(super) fn remember(&mut self, number: u64, partitions: impl Iterator<Item = u32>) {
+        if self.partitions.contains_key(&number) {
+            return;
+        }
+        let mut partitions: Vec<u32> = partitions.collect();
+        partitions.dedup();
+        let bytes = size_of_val(partitions.as_slice());
+        if self.partitions_bytes + bytes <= self.bytes_max {
+            self.partitions_bytes += bytes;
+            self.partitions.insert(number, partitions.into_boxed_slice());
+        }
     }
 
     pub(super) fn get(&mut self, number: u64) -> Option<Indexed<F>> {
@@ -75,6 +115,9 @@ impl<F> IndexCache<F> {
 
     pub(super) fn forget(&mut self, number: u64) {
         self.known.retain(|(known, ..)| *known != number);
+        if let Some(partitions) = self.partitions.remove(&number) {
+            self.partitions_bytes -= size_of_val(&*partitions);
+        }
     }
 }
 

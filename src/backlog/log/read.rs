@@ -174,8 +174,9 @@ impl<S: Storage> Log<S> {
 
     /// The runs from the cursor's next record on, in the segment that has it; else the next index behind it that any has.
     fn find_runs(&mut self, cursor: &Cursor, start: u64, bytes_max: usize) -> Result<Looked<S::File>, LogError> {
-        let newer: Vec<u64> = self.segments.range(start..).map(|(number, _)| *number).collect();
-        let older: Vec<u64> = self.segments.range(..start).map(|(number, _)| *number).collect();
+        let may_hold = |number: &u64| !self.indexes.lacks(*number, cursor.partition);
+        let newer: Vec<u64> = self.segments.range(start..).map(|(number, _)| *number).filter(may_hold).collect();
+        let older: Vec<u64> = self.segments.range(..start).map(|(number, _)| *number).filter(may_hold).collect();
         let mut behind: Option<u64> = None;
         for number in newer {
             let runs = self.runs_in_older(number, cursor, bytes_max, &mut behind)?;

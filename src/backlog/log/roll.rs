@@ -270,6 +270,7 @@ impl<S: Storage> Log<S> {
         let mut active = Active::new(number, generation, file, capacity, capacity.into(), bytes.len() as u32);
         active.runs.extend(runs.into_iter().map(|run| ((run.partition, run.first), run)));
         if let Some(old) = self.active.replace(active) {
+            self.indexes.remember(old.number, old.runs.keys().map(|(partition, _)| *partition));
             self.segments.insert(old.number, SegmentFile { note: old.note(), file_bytes: old.file_bytes });
             self.shorten(old.number);
         }
