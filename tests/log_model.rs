@@ -7,6 +7,8 @@
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "all of it is test code")]
 
+#[path = "log_model/crashes.rs"]
+mod crashes;
 #[path = "log_model/model.rs"]
 mod model;
 #[path = "log_model/reading.rs"]

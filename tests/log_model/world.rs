@@ -21,13 +21,13 @@ const ERRNOS: &[Errno] = &[Errno::EIO, Errno::ENOSPC, Errno::EDQUOT, Errno::EACC
 pub struct World {
     pub random: fastrand::Rng,
     pub tally: Tally,
-    storage: SimulatedStorage,
-    options: Options,
-    log: Option<Log<SimulatedStorage>>,
+    pub storage: SimulatedStorage,
+    pub options: Options,
+    pub log: Option<Log<SimulatedStorage>>,
     /// The model as it was after each frame that may not be durable; the first is durable.
     pub past: VecDeque<(Ticket, Model)>,
     pub model: Model,
-    outcome: Option<SyncOutcome>,
+    pub outcome: Option<SyncOutcome>,
     next_byte: u64,
     verbose: bool,
 }
@@ -118,7 +118,7 @@ impl World {
         self.log.as_mut().expect("it is open between steps")
     }
 
-    fn say(&self, what: impl std::fmt::Display) {
+    pub fn say(&self, what: impl std::fmt::Display) {
         if self.verbose {
             println!("{what}");
         }
@@ -298,7 +298,7 @@ impl World {
         let _ = work(self.log());
     }
 
-    fn fault(&mut self) {
+    pub fn fault(&mut self) {
         let fault = Fault {
             after: self.random.u64(..12),
             times: self.random.u64(1..4),
@@ -320,95 +320,7 @@ impl World {
         self.storage.set_capacity(u64::MAX);
     }
 
-    fn close(&mut self) {
-        self.finish_sync();
-        let log = self.log.take().expect("it is open");
-        self.tally.add_counters(&log);
-        let (synced, closed) = (log.synced(), log.close());
-        self.say(format_args!("close: {closed:?}"));
-        if closed.is_ok() {
-            self.past = [(synced, self.model.clone())].into();
-        }
-        self.storage.kill();
-        self.open();
-    }
-
-    fn kill(&mut self) {
-        self.say("kill");
-        self.tally.kills += 1;
-        self.crash();
-        self.storage.kill();
-        self.open();
-    }
-
-    fn lose_power(&mut self) {
-        self.say("power loss");
-        self.tally.power_losses += 1;
-        self.crash();
-        self.storage.lose_power();
-        self.open();
-    }
-
-    fn crash(&mut self) {
-        self.forget_what_is_durable();
-        self.outcome = None;
-        let log = self.log.take().expect("it is open");
-        self.tally.add_counters(&log);
-    }
-
-    /// Opens the log, which must then be what the model was at some time since the last sync.
-    fn open(&mut self) {
-        let seed = self.random.u64(..);
-        if self.random.u8(..8) == 0 {
-            self.crash_while_opening(seed);
-        }
-        if self.random.u8(..8) == 0 {
-            self.fault();
-        }
-        let opened = Log::open(self.storage.clone(), self.options, seed);
-        let (log, damage) = match opened {
-            Ok(opened) => opened,
-            Err(error) => {
-                self.say(format_args!("open: {error}"));
-                self.heal();
-                Log::open(self.storage.clone(), self.options, seed).expect("nothing is in the way")
-            }
-        };
-        self.say(format_args!("open: {damage:?}"));
-        assert!(damage.gaps.is_empty() && damage.missing_segments.is_empty(), "{damage:?}");
-        assert!(damage.unreadable_segments.is_empty() && !damage.notes_lost, "{damage:?}");
-        let ticket = log.appended();
-        if !self.past.is_empty() {
-            let found = self.past.iter().position(|(_, model)| model.difference(log.state()).is_none());
-            let Some(found) = found else {
-                let differences = self.past.iter().map(|(ticket, model)| (ticket, model.difference(log.state())));
-                panic!("the log is as it never was: {:#?}", differences.collect::<Vec<_>>());
-            };
-            self.tally.lost_frames += (self.past.len() - 1 - found) as u64;
-            self.model = self.past[found].1.clone();
-            // What the log found may not be durable yet.
-            self.past.truncate(found + 1);
-            self.past.iter_mut().skip(1).for_each(|past| past.0 = ticket);
-        }
-        self.log = Some(log);
-        self.read_all();
-    }
-
-    /// Opening gets so far and no further, and the power goes then.
-    fn crash_while_opening(&mut self, seed: u64) {
-        self.tally.crashes_while_opening += 1;
-        let after = self.random.u64(..60);
-        self.storage.fail(Some(Fault { after, times: u64::MAX, errno: Errno::EIO }));
-        let opened = Log::open(self.storage.clone(), self.options, seed ^ 1).map(|(_, damage)| damage);
-        self.say(format_args!("crash at call {after} of opening: {opened:?}"));
-        if self.random.bool() {
-            self.storage.lose_power();
-        } else {
-            self.storage.kill();
-        }
-    }
-
-    fn forget_what_is_durable(&mut self) {
+    pub fn forget_what_is_durable(&mut self) {
         let synced = self.log().synced();
         while self.past.len() > 1 && self.past[1].0 <= synced {
             self.past.pop_front();
