@@ -1,6 +1,6 @@
 //! The indexes of older segments: read when they are needed, a few kept.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -14,6 +14,9 @@ use super::frame::{self, Found, Frame, Kind};
 use super::header::{HEADER_BYTES, segment_name};
 use super::scan::{Extent, Gap, Seen, Unreadable, is_unreadable, scan};
 use super::storage::{Storage, StorageFile};
+
+/// Each index keeps its file open.
+const FILES_MAX: usize = 64;
 
 /// An index, and the file that it is of.
 type Indexed<F> = (Arc<SegmentIndex>, Arc<F>);
@@ -51,7 +54,6 @@ impl<S: Storage> Log<S> {
         for gap in gaps {
             self.quarantine(number, gap);
         }
-        file.will_need(0, note.end.into());
         self.indexes.remember(number, index.partitions());
         let found = (Arc::new(index), Arc::new(file));
         self.indexes.put(number, &found);
@@ -65,6 +67,8 @@ impl<S: Storage> Log<S> {
 pub(super) struct IndexCache<F> {
     bytes_max: usize,
     known: VecDeque<(u64, Arc<SegmentIndex>, Arc<F>)>,
+    /// Of those: the files that the system was told are being read.
+    told: BTreeSet<u64>,
     /// In order.
     partitions: BTreeMap<u64, Box<[u32]>>,
     partitions_bytes: usize,
@@ -72,7 +76,13 @@ pub(super) struct IndexCache<F> {
 
 impl<F> IndexCache<F> {
     pub(super) fn new(bytes_max: usize) -> Self {
-        IndexCache { bytes_max, known: VecDeque::new(), partitions: BTreeMap::new(), partitions_bytes: 0 }
+        IndexCache {
+            bytes_max,
+            known: VecDeque::new(),
+            told: BTreeSet::new(),
+            partitions: BTreeMap::new(),
+            partitions_bytes: 0,
+        }
     }
 
     /// Whether a segment is known to hold nothing of a partition.
@@ -104,9 +114,16 @@ impl<F> IndexCache<F> {
 
     pub(super) fn put(&mut self, number: u64, (index, file): &Indexed<F>) {
         self.known.push_back((number, Arc::clone(index), Arc::clone(file)));
-        while self.known.len() > 1 && self.memory_bytes() > self.bytes_max {
-            self.known.pop_front();
+        while self.known.len() > 1 && (self.memory_bytes() > self.bytes_max || self.known.len() > FILES_MAX) {
+            if let Some((given_up, ..)) = self.known.pop_front() {
+                self.told.remove(&given_up);
+            }
         }
+    }
+
+    /// Whether this is the first time, since its index was read, that something of a segment will be read.
+    pub(super) fn begin_reading(&mut self, number: u64) -> bool {
+        self.told.insert(number)
     }
 
     fn memory_bytes(&self) -> usize {
@@ -115,6 +132,7 @@ impl<F> IndexCache<F> {
 
     pub(super) fn forget(&mut self, number: u64) {
         self.known.retain(|(known, ..)| *known != number);
+        self.told.remove(&number);
         if let Some(partitions) = self.partitions.remove(&number) {
             self.partitions_bytes -= size_of_val(&*partitions);
         }

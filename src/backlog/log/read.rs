@@ -206,10 +206,15 @@ impl<S: Storage> Log<S> {
         behind: &mut Option<u64>,
     ) -> Result<Vec<RunHandle<S::File>>, LogError> {
         let (index, file) = self.index_of(number)?;
-        let generation = self.segments.get(&number).map_or(0, |segment| segment.note.generation);
+        let (generation, end) =
+            self.segments.get(&number).map_or((0, 0), |segment| (segment.note.generation, segment.note.end));
         let usable = |run: &&RunRef| !self.damaged.contains(&(number, run.position));
         let runs = index.runs_from(cursor.partition, cursor.next).iter().filter(usable).copied();
         let runs = without_gaps(runs, cursor.next, bytes_max, behind);
+        if !runs.is_empty() && self.indexes.begin_reading(number) {
+            // Other partitions' runs are read next, in the order of their cursors and not of the file.
+            file.will_need(0, end.into());
+        }
         let handle = |run| RunHandle { file: Arc::clone(&file), segment: number, generation, run };
         Ok(runs.into_iter().map(handle).collect())
     }
