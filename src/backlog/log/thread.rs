@@ -227,6 +227,7 @@ impl<S: Storage> Appender<S> {
                     let outcome = self.shared.inbox.lock().outcome.take();
                     outcome.into_iter().for_each(|outcome| self.take_outcome(outcome));
                     self.sync_if_due();
+                    self.answer_waiting(None);
                 }
             }
             // The next sync runs while those are answered who waited for the last.
