@@ -20,10 +20,25 @@ use crate::backlog::name::PartitionName;
 ///
 /// Only reads, so the daemon may be running or not. The format of the files is in docs/backlog-format.md.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{EXIT_STATUS}"))]
 pub(super) struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  forebay backlog ls /var/lib/forebay                        # what is held
+  forebay backlog verify --json /var/lib/forebay | jq .ok    # is every byte as it was written?
+  forebay backlog export /var/lib/forebay > records.ndjson   # the records themselves";
+
+const EXIT_STATUS: &str = "\
+Exit status:
+    0  done
+   64  wrong arguments
+   65  something is damaged, or a later version has written there
+   74  the directory cannot be read, or nothing can be printed
+   77  permission to read it is refused";
 
 #[derive(Debug, Subcommand)]
 enum Command {

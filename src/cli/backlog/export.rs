@@ -18,10 +18,7 @@ use crate::cli::exit::{self, Failure};
 /// Nothing is changed: what is exported is still delivered when the daemon runs. Runs that cannot be read are named on standard error, and
 /// the exit code is 65.
 #[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  forebay backlog export /var/lib/forebay > records.ndjson
-  forebay backlog export --topic audit --format raw /var/lib/forebay")]
+#[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{EXIT_STATUS}"))]
 pub(super) struct Arguments {
     #[command(flatten)]
     directory: Directory,
@@ -32,6 +29,19 @@ pub(super) struct Arguments {
     #[arg(long, value_enum, default_value = "ndjson")]
     format: Format,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  forebay backlog export /var/lib/forebay > records.ndjson
+  forebay backlog export --topic audit --format raw /var/lib/forebay";
+
+const EXIT_STATUS: &str = "\
+Exit status:
+    0  every record that is held was printed
+   64  wrong arguments
+   65  some could not be read: standard error names them; or a later version has written there
+   74  the directory cannot be read, or nothing can be printed
+   77  permission to read it is refused";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {

@@ -12,10 +12,7 @@ use crate::cli::status::{grouped, span};
 
 /// List the partitions that hold records.
 #[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  forebay backlog ls /var/lib/forebay
-  forebay backlog ls --json /var/lib/forebay | jq '.partitions[] | select(.records > 0)'")]
+#[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{EXIT_STATUS}"))]
 pub(super) struct Arguments {
     #[command(flatten)]
     directory: Directory,
@@ -23,6 +20,19 @@ pub(super) struct Arguments {
     #[arg(long)]
     json: bool,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  forebay backlog ls /var/lib/forebay
+  forebay backlog ls --json /var/lib/forebay | jq '.partitions[] | select(.records > 0)'";
+
+const EXIT_STATUS: &str = "\
+Exit status:
+    0  the list was printed
+   64  wrong arguments
+   65  a later version has written there
+   74  the directory cannot be read, or nothing can be printed
+   77  permission to read it is refused";
 
 #[derive(Debug, Serialize)]
 struct Listing {

@@ -12,9 +12,7 @@ use crate::cli::status::grouped;
 ///
 /// Ends with 0 when all are, with 65 when some are damaged.
 #[derive(Debug, Args)]
-#[command(after_help = "\
-Example:
-  forebay backlog verify --json /var/lib/forebay | jq -e .ok")]
+#[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{EXIT_STATUS}"))]
 pub(super) struct Arguments {
     #[command(flatten)]
     directory: Directory,
@@ -22,6 +20,18 @@ pub(super) struct Arguments {
     #[arg(long)]
     json: bool,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  forebay backlog verify --json /var/lib/forebay | jq -e .ok";
+
+const EXIT_STATUS: &str = "\
+Exit status:
+    0  every byte is as it was written
+   64  wrong arguments
+   65  something is damaged, or a later version has written there
+   74  the directory cannot be read, or nothing can be printed
+   77  permission to read it is refused";
 
 #[derive(Debug, Serialize)]
 struct Verdict {
