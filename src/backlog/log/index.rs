@@ -24,7 +24,10 @@ type Indexed<F> = (Arc<SegmentIndex>, Arc<F>);
 impl<S: Storage> Log<S> {
     /// Somebody has removed a segment. Unless the whole directory went, which may come back, it is not waited for: its records are found missing.
     fn lose_segment(&mut self, number: u64) {
-        if self.storage.is_in_place(&self.lock).is_ok_and(|ours| ours) && self.segments.remove(&number).is_some() {
+        let name = segment_name(number);
+        let is_listed = self.storage.list("").map(|files| files.iter().any(|file| file.name == name));
+        let is_gone = matches!((self.storage.is_in_place(&self.lock), is_listed), (Ok(true), Ok(false)));
+        if is_gone && self.segments.remove(&number).is_some() {
             self.counters.damaged_places += 1;
             self.indexes.forget(number);
             self.watch = None;
