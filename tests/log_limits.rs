@@ -115,6 +115,27 @@ fn a_full_log_refuses_records_takes_notes_and_drains() {
 }
 
 #[test]
+fn a_log_that_holds_more_than_a_lowered_limit_drains() {
+    let storage = SimulatedStorage::new(13);
+    let mut log = open(&storage, 40);
+    let partition = log.define(b"p").unwrap();
+    (0..2000).for_each(|_| _ = store(&mut log, partition, &[1; 1000]).unwrap());
+    log.close().unwrap();
+    let mut log = open(&storage, 8);
+    assert!(log.used_bytes() > 3 * 8 * SEGMENT_BYTES, "{}", log.used_bytes());
+    let full = store(&mut log, partition, &[1; 1000]).unwrap_err();
+    assert!(matches!(full, LogError::Full { cause: FullCause::Limit, .. }), "{full}");
+    for _ in 0..10_000 {
+        log.define(b"another").expect("notes have their room");
+        log.append(&[Entry::Dead { partition, range: IndexRange::new(7, 7).unwrap(), reason: 1 }]).unwrap();
+    }
+    acknowledge(&mut log, partition).expect("notes have their room");
+    log.sync().unwrap();
+    assert!(log.used_bytes() <= 2 * SEGMENT_BYTES, "{}", log.used_bytes());
+    store(&mut log, partition, &[1; 1000]).expect("there is room again");
+}
+
+#[test]
 fn a_full_disk_is_an_error_that_loses_nothing_and_heals_by_itself() {
     let storage = SimulatedStorage::new(3);
     let mut log = open(&storage, 64);

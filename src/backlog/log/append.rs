@@ -150,7 +150,7 @@ impl<S: Storage> Log<S> {
                 self.roll(0, For::Notes)?;
                 continue;
             }
-            if room_for == For::Notes || cleanable == 0 || !self.clean()? {
+            if room_for != For::Records || cleanable == 0 || !self.clean()? {
                 if cleanable == 0 {
                     self.clean_later();
                 }

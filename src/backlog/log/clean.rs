@@ -19,7 +19,7 @@ impl<S: Storage> Log<S> {
     /// Empties and frees the oldest segment, if that is worth it. Takes as long as copying what lives of one segment.
     pub(super) fn clean(&mut self) -> Result<bool, LogError> {
         let Some(&oldest) = self.segments.keys().next() else { return Ok(false) };
-        if !self.room_for_segment(For::Notes) || !self.is_worth_cleaning()? {
+        if !self.room_for_segment(For::Copies) || !self.is_worth_cleaning()? {
             return Ok(false);
         }
         let freed = self.counters.segments_freed;
@@ -44,13 +44,13 @@ impl<S: Storage> Log<S> {
         // All of it must fit, since there may be no room for yet another segment.
         let fits = |active: &super::active::Active<S::File>| active.fits(len, living.len(), self.options.runs_max);
         if !self.active.as_ref().is_some_and(fits) {
-            self.roll(len + living.len() * RUN_BYTES, For::Notes)?;
+            self.roll(len + living.len() * RUN_BYTES, For::Copies)?;
         }
         let live_bound = self.live_bound;
         for run in &living {
             match read_run(&*file, generation, run) {
                 Ok(stored) => {
-                    self.put(&[Entry::Records(stored.records())], For::Notes)?;
+                    self.put(&[Entry::Records(stored.records())], For::Copies)?;
                     self.counters.copied_bytes += u64::from(run.len);
                 }
                 // What it held is found missing when its partition comes to it.

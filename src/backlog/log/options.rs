@@ -14,8 +14,8 @@ const SEGMENTS_MIN: u64 = 8;
 pub struct Options {
     /// Size of a segment. One is larger only when a checkpoint and what must stand behind it need more.
     pub segment_bytes: u64,
-    /// All files of the directory together, [`RESERVED_SEGMENTS`] included; at least four segments. Records never go beyond it; notes may,
-    /// by two segments, when crashes and failing disks have used the reserve up.
+    /// All files of the directory together, [`RESERVED_SEGMENTS`] included; at least four segments. Records never go beyond it; notes may
+    /// when crashes and failing disks have used the reserve up, and when more is held than a limit allows that was lowered.
     pub limit_bytes: u64,
     /// No file is begun for records when less than this would stay available on the file system.
     pub free_space_floor_bytes: u64,

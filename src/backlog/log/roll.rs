@@ -22,8 +22,10 @@ const UNUSED_SHARE: u64 = 8;
 pub(super) enum For {
     /// Records, which leave the reserve alone.
     Records,
-    /// Notes, and what the cleaner copies.
+    /// Notes, which always have room: without them nothing would ever be freed.
     Notes,
+    /// What the cleaner copies.
+    Copies,
 }
 
 /// A file that can become a segment.
@@ -53,9 +55,10 @@ impl<S: Storage> Log<S> {
         let reserved = RESERVED_SEGMENTS * self.options.segment_bytes;
         match room_for {
             For::Records => used.saturating_add(reserved) <= self.options.limit_bytes,
-            // Where crashes and failing disks have used the reserve up, notes go beyond the limit, by two segments at most: without them
-            // nothing would ever be freed.
-            For::Notes => used <= self.options.limit_bytes.saturating_add(reserved),
+            // Crashes and failing disks may have used the reserve up, and the limit may be lower than it was when all this was stored. Notes
+            // take no more than one segment in the end, since each leaves those without runs behind.
+            For::Notes => true,
+            For::Copies => used <= self.options.limit_bytes.saturating_add(reserved),
         }
     }
 
@@ -63,7 +66,7 @@ impl<S: Storage> Log<S> {
     pub(super) fn may_grow(&self, room_for: For) -> bool {
         let reserved = RESERVED_SEGMENTS * self.options.segment_bytes;
         let kept = self.used_bytes().saturating_sub(self.older_bytes_without_runs);
-        room_for == For::Notes || kept.saturating_add(reserved) <= self.options.limit_bytes
+        room_for != For::Records || kept.saturating_add(reserved) <= self.options.limit_bytes
     }
 
     /// Begins a segment with room for `len` bytes of frames. What the old one has not synced is written anew into it. After an error the old one
@@ -161,7 +164,7 @@ impl<S: Storage> Log<S> {
             Ok(created) => return Ok(created),
             Err(error) => error,
         };
-        while room_for == For::Notes && !self.spares.is_empty() {
+        while room_for != For::Records && !self.spares.is_empty() {
             if let Some(taken) = self.open_spare() {
                 return Ok(taken);
             }
