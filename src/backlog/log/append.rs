@@ -1,7 +1,7 @@
 //! Appending: entries are checked, made into a frame, gathered, and taken into account, or nothing is changed.
 
 use super::engine::Log;
-use super::entry::{Entry, is_tagged_section};
+use super::entry::{Entry, Origin, is_tagged_section};
 use super::error::LogError;
 use super::frame::{HEADER_BYTES, Kind};
 use super::roll::For;
@@ -9,10 +9,12 @@ use super::storage::Storage;
 
 /// Names of partitions are shorter than this.
 const NAME_BYTES_MAX: usize = 4096;
-/// A checkpoint may take this part of a segment; beyond it no partition is added.
-const CHECKPOINT_SHARE: usize = 8;
+/// A checkpoint may take this part of a segment; beyond it no partition and no origin is added.
+const CHECKPOINT_SHARE: usize = 4;
 /// About what a checkpoint holds for a partition beside its name.
 const PARTITION_BYTES: usize = 128;
+/// And for an origin.
+const ORIGIN_BYTES: usize = 16;
 
 /// Which frame it was, counted from the opening of the log: what it says is durable when [`Log::synced`] has reached it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,10 +26,6 @@ impl<S: Storage> Log<S> {
         if let Some(number) = self.number_of(name) {
             return Ok(number);
         }
-        let checkpoint = (self.state.partitions.len() + 1) * PARTITION_BYTES + self.state.cluster_id.len();
-        if checkpoint > self.options.segment_bytes as usize / CHECKPOINT_SHARE {
-            return Err(LogError::Refused("there are too many partitions for segments of this size"));
-        }
         if name.is_empty() || name.len() > NAME_BYTES_MAX {
             return Err(LogError::Refused("a partition's name is empty or longer than 4096 bytes"));
         }
@@ -35,7 +33,11 @@ impl<S: Storage> Log<S> {
         if number == u32::MAX {
             return Err(LogError::Refused("all numbers of partitions are used up"));
         }
-        self.put(&[Entry::Partition { number, name }], For::Notes)?;
+        let entry = Entry::Partition { number, name };
+        if self.named_bytes + self.newly_named_bytes(&entry) > self.named_bytes_max() {
+            return Err(LogError::Refused("there are too many partitions for segments of this size"));
+        }
+        self.put(&[entry], For::Notes)?;
         self.numbers.insert(name.to_vec(), number);
         Ok(number)
     }
@@ -53,6 +55,7 @@ impl<S: Storage> Log<S> {
         entries.extend(held.map(|range| Entry::Dropped { partition: number, range, reason }));
         entries.push(Entry::Retired { partition: number });
         let ticket = self.put(&entries, For::Notes)?;
+        self.named_bytes = self.named_bytes.saturating_sub(PARTITION_BYTES + name.len());
         self.numbers.remove(&name);
         Ok(ticket)
     }
@@ -101,6 +104,7 @@ impl<S: Storage> Log<S> {
         let (number, gathered) = (active.number, active.pending_bytes());
         self.appended += 1;
         for entry in entries {
+            self.named_bytes += self.newly_named_bytes(entry);
             self.state.apply(entry, number);
             match entry {
                 Entry::Records(_) => {
@@ -127,14 +131,20 @@ impl<S: Storage> Log<S> {
         let runs_max = self.options.runs_max;
         // One round through the log: where it frees nothing in the end, another would not either.
         let mut cleanable = self.segments.len();
+        let frames_len = len + runs * super::footer::RUN_BYTES;
+        // A segment that did not help is not followed by another.
+        let mut rolled = false;
         loop {
             match &self.active {
                 Some(active) if active.fits(len, runs, runs_max) && self.may_grow(room_for) => return Ok(()),
                 _ => {}
             }
-            let full = if self.room_for_segment(room_for) {
-                match self.roll(len + runs * super::footer::RUN_BYTES, room_for) {
-                    Ok(()) => continue,
+            let full = if !rolled && self.room_for_segment(room_for, frames_len) {
+                match self.roll(frames_len, room_for) {
+                    Ok(()) => {
+                        rolled = true;
+                        continue;
+                    }
                     Err(full @ LogError::Full { .. }) => full,
                     Err(error) => return Err(error),
                 }
@@ -144,6 +154,7 @@ impl<S: Storage> Log<S> {
             let freed = self.counters.segments_freed;
             self.sync_and_free()?;
             if self.counters.segments_freed > freed {
+                rolled = false;
                 continue;
             }
             if room_for == For::Records && self.could_leave_all_behind() {
@@ -157,6 +168,7 @@ impl<S: Storage> Log<S> {
                 return Err(full);
             }
             cleanable -= 1;
+            rolled = false;
         }
     }
 
@@ -182,6 +194,7 @@ impl<S: Storage> Log<S> {
         }
         // Partitions whose next index moves within this frame.
         let mut moved: Vec<(u32, u64)> = Vec::new();
+        self.check_origins(entries)?;
         for entry in entries {
             let next_of = |number: u32| -> Result<u64, LogError> {
                 let known = self.state.partitions.get(&number).map(|partition| partition.next);
@@ -204,7 +217,6 @@ impl<S: Storage> Log<S> {
                     if !is_tagged_section(records.tags) {
                         return Err(LogError::Refused("a run's tags are not valid"));
                     }
-                    self.check_origins(records)?;
                     moved.push((records.partition, range.last + 1));
                 }
                 Entry::Sent { partition, sent } => within(*partition, sent.range.last)?,
@@ -236,13 +248,45 @@ impl<S: Storage> Log<S> {
         Ok(())
     }
 
-    fn check_origins(&self, records: &super::entry::Records<'_>) -> Result<(), LogError> {
-        let known = &self.state.origins;
-        let new = records.origins().filter(|origin| !known.contains_key(origin.name)).count();
-        if new > 0 && known.len() + new > self.options.origins_max {
+    fn check_origins(&self, entries: &[Entry<'_>]) -> Result<(), LogError> {
+        let new: usize = entries.iter().map(|entry| self.new_origins(entry).count()).sum();
+        let bytes: usize = entries.iter().map(|entry| self.newly_named_bytes(entry)).sum();
+        let too_many = self.state.origins.len() + new > self.options.origins_max;
+        if new > 0 && (too_many || self.named_bytes + bytes > self.named_bytes_max()) {
             return Err(LogError::Refused("there are too many origins"));
         }
         Ok(())
+    }
+
+    fn new_origins<'e>(&self, entry: &Entry<'e>) -> impl Iterator<Item = Origin<'e>> {
+        let records = match entry {
+            Entry::Records(records) => Some(*records),
+            _ => None,
+        };
+        records
+            .into_iter()
+            .flat_map(|records| records.origins())
+            .filter(|new| !self.state.origins.contains_key(new.name))
+    }
+
+    /// What partitions and origins take in a checkpoint because of their names, in bytes.
+    pub(super) fn count_named_bytes(&mut self) {
+        let partitions = self.state.partitions.values().map(|partition| PARTITION_BYTES + partition.name.len());
+        let origins = self.state.origins.keys().map(|name| ORIGIN_BYTES + name.len());
+        self.named_bytes = partitions.chain(origins).sum();
+    }
+
+    /// What an entry adds to that.
+    fn newly_named_bytes(&self, entry: &Entry<'_>) -> usize {
+        let partition = match entry {
+            Entry::Partition { name, .. } => PARTITION_BYTES + name.len(),
+            _ => 0,
+        };
+        partition + self.new_origins(entry).map(|origin| ORIGIN_BYTES + origin.name.len()).sum::<usize>()
+    }
+
+    fn named_bytes_max(&self) -> usize {
+        self.options.segment_bytes as usize / CHECKPOINT_SHARE
     }
 }
 

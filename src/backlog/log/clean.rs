@@ -19,7 +19,7 @@ impl<S: Storage> Log<S> {
     /// Empties and frees the oldest segment, if that is worth it. Takes as long as copying what lives of one segment.
     pub(super) fn clean(&mut self) -> Result<bool, LogError> {
         let Some(&oldest) = self.segments.keys().next() else { return Ok(false) };
-        if !self.room_for_segment(For::Copies) || !self.is_worth_cleaning()? {
+        if !self.room_for_segment(For::Copies, 0) || !self.is_worth_cleaning()? {
             return Ok(false);
         }
         let freed = self.counters.segments_freed;

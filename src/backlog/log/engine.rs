@@ -72,6 +72,8 @@ pub struct Log<S: Storage> {
     pub(super) random: fastrand::Rng,
     pub(super) state: State,
     pub(super) numbers: HashMap<Vec<u8>, u32>,
+    /// See `append`.
+    pub(super) named_bytes: usize,
     /// Older segments, by number.
     pub(super) segments: BTreeMap<u64, SegmentFile>,
     /// Bytes of their files.
@@ -120,6 +122,7 @@ impl<S: Storage> Log<S> {
             indexes: IndexCache::new(options.index_bytes_max),
             numbers: recovered.state.partitions.iter().map(|(number, p)| (p.name.clone(), *number)).collect(),
             next_file: recovered.number_max.saturating_add(1),
+            named_bytes: 0,
             storage,
             options,
             random: fastrand::Rng::with_seed(seed),
@@ -224,6 +227,7 @@ impl<S: Storage> Log<S> {
             .map(|(number, _)| Spare { name: spare_name(*number), recycled: true })
             .collect();
         self.state = recovered.state;
+        self.count_named_bytes();
         self.segments = recovered.segments;
         self.count_older_bytes();
         for (segment, gap) in &recovered.damage.gaps {

@@ -48,6 +48,7 @@ pub mod scan;
 
 mod active;
 pub mod append;
+mod beginning;
 mod clean;
 pub mod engine;
 mod free;

@@ -1,18 +1,13 @@
 //! From one segment to the next: the old one is closed and synced, the new one is prepared as a whole, synced, and only then named.
 
-use super::active::{Active, runs_of};
-use super::checkpoint::{self, SegmentNote};
+use super::active::Active;
+use super::beginning::Beginning;
 use super::engine::Log;
 use super::error::{FullCause, LogError, is_out_of_space};
-use super::footer::RunRef;
-use super::frame::{self, Kind};
-use super::header::{HEADER_BYTES, SegmentHeader, segment_name, spare_name};
+use super::header::{segment_name, spare_name};
 use super::options::{RESERVED_SEGMENTS, SPARES_MAX};
 use super::recovery::SegmentFile;
 use super::storage::{Storage, StorageFile};
-
-/// Room that a new segment has beyond what it is made for.
-const MARGIN_BYTES: usize = 1024;
 
 /// A closed segment keeps an unused end of at most this part of a segment, so that it can be recycled as it is.
 const UNUSED_SHARE: u64 = 8;
@@ -36,25 +31,20 @@ pub(super) struct Spare {
     pub(super) recycled: bool,
 }
 
-/// A segment as it will be, up to its first new frame.
-struct Beginning {
-    number: u64,
-    generation: u64,
-    bytes: Vec<u8>,
-    capacity: u32,
-    runs: Vec<RunRef>,
-}
-
 impl<S: Storage> Log<S> {
-    /// Whether the limit allows one more segment.
-    pub(super) fn room_for_segment(&self, room_for: For) -> bool {
+    /// Whether the limit allows one more segment, which has room for `len` bytes of frames.
+    pub(super) fn room_for_segment(&self, room_for: For, len: usize) -> bool {
         // Segments without runs are left behind by the next one.
         let active = self.active.as_ref().filter(|active| active.runs.is_empty()).map_or(0, |active| active.file_bytes);
         let kept = self.used_bytes().saturating_sub(self.older_bytes_without_runs + active);
         let used = kept.saturating_add(self.options.segment_bytes);
         let reserved = RESERVED_SEGMENTS * self.options.segment_bytes;
         match room_for {
-            For::Records => used.saturating_add(reserved) <= self.options.limit_bytes,
+            For::Records => {
+                let fits = |used: u64| used.saturating_add(reserved) <= self.options.limit_bytes;
+                // One that must be larger than others may be too large. Only then is it worth a look how large.
+                fits(used) && fits(kept.saturating_add(self.capacity_of_next(len)))
+            }
             // Crashes and failing disks may have used the reserve up, and the limit may be lower than it was when all this was stored. Notes
             // take no more than one segment in the end, since each leaves those without runs behind.
             For::Notes => true,
@@ -79,7 +69,7 @@ impl<S: Storage> Log<S> {
         self.close_active();
         let number = self.next_file;
         self.next_file += 1;
-        let beginning = self.beginning(number, len);
+        let beginning = self.beginning(number, len)?;
         if let Err(error) = self.name_segment(&beginning, &spare, &file) {
             // Under whichever name: a file whose sync failed is never used again.
             self.housekeeping(|log| {
@@ -126,17 +116,6 @@ impl<S: Storage> Log<S> {
             self.spares.push(spare);
         }
         renamed
-    }
-
-    /// A segment as it counts when what must be carried over stands in the next one.
-    fn without_carried(&self, note: SegmentNote) -> SegmentNote {
-        match &self.carry {
-            Some(carry) if carry.segment == note.number => {
-                let runs = if carry.from as usize > HEADER_BYTES { note.runs } else { 0 };
-                SegmentNote { end: carry.from, footer: 0, runs, ..note }
-            }
-            _ => note,
-        }
     }
 
     /// Gives back what a segment does not use, unless that is little.
@@ -229,31 +208,6 @@ impl<S: Storage> Log<S> {
         }
     }
 
-    fn beginning(&mut self, number: u64, len: usize) -> Beginning {
-        let generation = self.random.u64(1..);
-        let mut bytes = vec![0; HEADER_BYTES];
-        let active_note = self.active.as_ref().map(|active| active.note());
-        let notes = self.segments.values().map(|segment| self.without_carried(segment.note)).chain(active_note);
-        let notes: Vec<_> = notes.filter(|note| note.runs > 0).collect();
-        for _copy in 0..2 {
-            put_frame(&mut bytes, Kind::CHECKPOINT, generation, |out| {
-                checkpoint::encode(out, number, notes.iter().copied(), &self.state);
-            });
-        }
-        let mut runs = Vec::new();
-        let not_synced = self.active.iter().flat_map(|active| active.not_synced()).map(|carried| carried.body);
-        let carried = self.carry.iter().flat_map(|carry| &carry.bodies).map(Vec::as_slice);
-        for body in carried.chain(not_synced) {
-            let (position, len) = put_frame(&mut bytes, Kind::ENTRIES, generation, |out| out.extend_from_slice(body));
-            runs.extend(runs_of(body, position, len));
-        }
-        let needed = bytes.len() + runs.len() * super::footer::RUN_BYTES + len + MARGIN_BYTES;
-        let capacity = (needed as u64).max(self.options.segment_bytes);
-        let header = SegmentHeader { number, generation, capacity }.encode();
-        bytes[..HEADER_BYTES].copy_from_slice(&header);
-        Beginning { number, generation, bytes, capacity: u32::try_from(capacity).unwrap_or(u32::MAX), runs }
-    }
-
     /// Makes the beginning durable in a spare file, then gives that the segment's name.
     fn name_segment(&self, beginning: &Beginning, spare: &Spare, file: &S::File) -> Result<(), LogError> {
         let storage = &self.storage;
@@ -300,12 +254,4 @@ impl<S: Storage> Log<S> {
         }
         self.count_older_bytes();
     }
-}
-
-/// Appends a frame that knows of nothing synced. Where it stands, and its size.
-fn put_frame(bytes: &mut Vec<u8>, kind: Kind, generation: u64, put_body: impl FnOnce(&mut Vec<u8>)) -> (u32, u32) {
-    let at = frame::begin(bytes);
-    put_body(bytes);
-    frame::seal(bytes, at, kind, generation, at as u32, 0);
-    (at as u32, (bytes.len() - at) as u32)
 }
