@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use nix::errno::Errno;
+
 use forebay::backlog::log::engine::Log;
 use forebay::backlog::log::entry::{Acknowledged, Entry, NO_TAGS, Records, entries};
 use forebay::backlog::log::frame::{self, Found, Kind};
@@ -12,7 +14,7 @@ use forebay::backlog::log::header::{HEADER_BYTES, segment_name};
 use forebay::backlog::log::inspect::Inspection;
 use forebay::backlog::log::options::Options;
 use forebay::backlog::log::read::{Cursor, Next, ReadError};
-use forebay::backlog::log::storage::simulated::SimulatedStorage;
+use forebay::backlog::log::storage::simulated::{Fault, SimulatedStorage};
 
 const PARTITIONS: u32 = 3;
 /// In a debug build only every so-manieth byte.
@@ -297,4 +299,35 @@ fn two_damaged_checkpoints_cost_notes_and_no_records() {
     let left = open(&files);
     assert!(left.unproven);
     assert_eq!(left.records, expected(&whole, &left, |_| false));
+    let (log, _) = Log::open(SimulatedStorage::with_files(0, &files), options(), 2).unwrap();
+    let held_before = |partition: u32| {
+        let older = whole.places.iter().filter(|place| place.segment != whole.newest);
+        let records = older.flat_map(|place| &place.records).filter(|(number, _)| *number == partition);
+        records.map(|(_, index)| index + 1).max().unwrap()
+    };
+    for number in 0..2 {
+        let partition = log.partition(number).unwrap();
+        assert_eq!(partition.unproven, held_before(number), "what was sent may have been said by notes that are lost");
+    }
+}
+
+#[test]
+fn a_newest_segment_that_cannot_be_read_leaves_all_that_is_held_in_doubt_and_a_crash_does_not_hide_it() {
+    let whole = whole();
+    for calls in 0..60 {
+        let mut files = whole.files.clone();
+        files.get_mut(&segment_name(whole.newest)).unwrap().fill(0);
+        let storage = SimulatedStorage::with_files(calls, &files);
+        storage.fail(Some(Fault { after: calls, times: u64::MAX, errno: Errno::EROFS }));
+        let opened = Log::open(storage.clone(), options(), 2);
+        drop(opened);
+        storage.kill();
+        storage.fail(None);
+        let (log, _) = Log::open(storage, options(), 3).unwrap();
+        for number in 0..PARTITIONS {
+            let partition = log.partition(number).unwrap();
+            assert!(partition.settled < partition.next);
+            assert_eq!(partition.unproven, partition.next, "{calls} calls before the crash");
+        }
+    }
 }

@@ -98,6 +98,8 @@ pub struct Log<S: Storage> {
     pub(super) clean_again_at: u64,
     pub(super) indexes: IndexCache<S::File>,
     pub(super) damaged: BTreeSet<(u64, u32)>,
+    /// Segments of which nothing can be read. They stay until a checkpoint says what follows from that.
+    pub(super) set_aside: Vec<u64>,
     pub(super) counters: Counters,
     pub(super) lock: S::Lock,
 }
@@ -142,6 +144,7 @@ impl<S: Storage> Log<S> {
             live_bound: None,
             clean_again_at: 0,
             damaged: BTreeSet::new(),
+            set_aside: Vec::new(),
             counters: Counters::default(),
             lock,
         };
@@ -235,11 +238,7 @@ impl<S: Storage> Log<S> {
         }
         for segment in &recovered.damage.unreadable_segments {
             self.counters.damaged_places += 1;
-            let to = format!("{}/{}", super::storage::QUARANTINE, segment_name(*segment));
-            self.housekeeping(|log| {
-                log.storage.create_directory(super::storage::QUARANTINE)?;
-                log.storage.rename(&segment_name(*segment), &to)
-            });
+            self.set_aside.push(*segment);
         }
         for number in self.segments.keys().copied().collect::<Vec<_>>() {
             self.shorten(number);
@@ -273,9 +272,12 @@ impl<S: Storage> Log<S> {
             ControlFlow::Continue(())
         })
         .map_err(LogError::io("read", path))?;
+        let is_needed = !bodies.is_empty() || !self.set_aside.is_empty();
         if !bodies.is_empty() {
             self.carry = Some(Carry { segment: number, from, bodies });
             self.appended = u64::from(from < end);
+        }
+        if is_needed {
             // When it cannot be done now, the next append or sync does it.
             let _ = self.roll(0, For::Notes);
         }

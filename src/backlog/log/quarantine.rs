@@ -27,6 +27,21 @@ impl<S: Storage> Log<S> {
             Err(_) => self.counters.quarantine_failures += 1,
         }
     }
+
+    /// Puts segments of which nothing can be read into the quarantine as they are. To be called when a later segment's checkpoint leaves what is held in
+    /// doubt: without them nothing shows that notes were lost.
+    pub(super) fn set_aside(&mut self) {
+        for segment in std::mem::take(&mut self.set_aside) {
+            let (from, to) = (segment_name(segment), format!("{QUARANTINE}/{}", segment_name(segment)));
+            let moved = self.housekeeping(|log| {
+                log.storage.create_directory(QUARANTINE)?;
+                log.storage.rename(&from, &to)
+            });
+            if !moved {
+                self.set_aside.push(segment);
+            }
+        }
+    }
 }
 
 fn copy(storage: &impl Storage, segment: u64, gap: Gap) -> io::Result<()> {

@@ -87,14 +87,18 @@ pub fn recover(storage: &impl Storage, unreadable: Unreadable) -> Result<Recover
         recovered.state = checkpoint.state;
         replayed.insert(0, (number, generation));
     }
-    if replayed.len() > usize::from(known) {
-        recovered.damage.notes_lost = true;
-        recovered.state.doubt_what_is_held();
-    }
     let newest = replayed.last().map(|(number, _)| *number);
-    for (number, generation) in replayed {
+    for (at, (number, generation)) in replayed.into_iter().enumerate() {
+        if at >= usize::from(known) {
+            // Its checkpoint told of notes in segments that may not be there any more.
+            recovered.damage.notes_lost = true;
+            recovered.state.doubt_what_is_held();
+        }
         let file_bytes = files.remove(&number).unwrap_or(0);
         replay::replay(storage, &mut recovered, (number, generation), file_bytes, Some(number) != newest, unreadable)?;
+    }
+    if !recovered.damage.unreadable_segments.is_empty() {
+        recovered.state.doubt_what_is_held();
     }
     // What is left is older than the checkpoint and not named in it.
     recovered.leftovers.extend(files.into_keys().map(segment_name));

@@ -81,6 +81,7 @@ impl<S: Storage> Log<S> {
         self.counters.segments_recycled += u64::from(spare.recycled);
         self.counters.written_bytes += beginning.bytes.len() as u64;
         self.take_segment(beginning, file);
+        self.set_aside();
         self.keep_reserve();
         self.free();
         Ok(())
