@@ -74,6 +74,9 @@ mod reader {
             if !counts {
                 break;
             }
+            if frame[24] == 2 && !found.is_empty() {
+                assert_eq!((at % 4096, found.len()), (0, 1), "the second copy of the checkpoint");
+            }
             if frame[24] == 1 || frame[24] == 2 {
                 found.push(&frame[28..len]);
             }

@@ -26,7 +26,7 @@ type Record = (u32, u64);
 
 fn options() -> Options {
     Options {
-        segment_bytes: 8 << 10,
+        segment_bytes: 16 << 10,
         write_bytes: 1,
         unsynced_bytes_max: 4 << 10,
         runs_max: 1000,
@@ -308,6 +308,20 @@ fn two_damaged_checkpoints_cost_notes_and_no_records() {
     for number in 0..2 {
         let partition = log.partition(number).unwrap();
         assert_eq!(partition.unproven, held_before(number), "what was sent may have been said by notes that are lost");
+    }
+}
+
+#[test]
+fn the_first_page_of_a_segment_may_be_lost_without_a_record_and_without_a_note() {
+    let whole = whole();
+    for len in [512, 4096] {
+        for (name, bytes) in &whole.files {
+            let mut files = whole.files.clone();
+            files.insert(name.clone(), [&vec![0x5a; len][..], &bytes[len..]].concat());
+            let left = open(&files);
+            assert_eq!(left.records, expected(&whole, &left, |_| false), "{len} bytes of {name}");
+            assert!(!left.unproven && left.settled[2] > 0);
+        }
     }
 }
 

@@ -16,6 +16,10 @@ const ROOM_SHARE: u64 = 2;
 /// No checkpoint is larger. Positions in a segment are 32 bits wide.
 const CHECKPOINT_BYTES_MAX: usize = 1 << 30;
 
+/// Where segments are smaller than this, a page is too much to keep the copies of a checkpoint apart.
+const FILLED_SEGMENT_BYTES: u64 = 16 << 10;
+const PAGE_BYTES: usize = 4096;
+
 /// A segment as it will be, up to its first new frame.
 pub(super) struct Beginning {
     pub(super) number: u64,
@@ -33,6 +37,10 @@ impl<S: Storage> Log<S> {
         put_frame(&mut bytes, Kind::CHECKPOINT, generation, |out| self.put_checkpoint(out, number));
         if bytes.len() > CHECKPOINT_BYTES_MAX {
             return Err(LogError::Refused("what is known of the partitions takes more than a segment can begin with"));
+        }
+        let filling = self.second_copy_at(bytes.len()) - bytes.len();
+        if let Some(filling) = filling.checked_sub(frame::HEADER_BYTES) {
+            put_frame(&mut bytes, Kind::FILLING, generation, |out| out.resize(out.len() + filling, 0));
         }
         put_frame(&mut bytes, Kind::CHECKPOINT, generation, |out| self.put_checkpoint(out, number));
         let checkpoints = bytes.len();
@@ -54,11 +62,17 @@ impl<S: Storage> Log<S> {
     pub(super) fn capacity_of_next(&self, len: usize) -> u64 {
         let mut checkpoint = Vec::new();
         self.put_checkpoint(&mut checkpoint, self.next_file);
-        let checkpoints = HEADER_BYTES + 2 * (frame::HEADER_BYTES + checkpoint.len());
+        let copy = frame::HEADER_BYTES + checkpoint.len();
+        let checkpoints = self.second_copy_at(HEADER_BYTES + copy) + copy;
         let carried = self.carry.iter().flat_map(|carry| &carry.bodies);
         let carried: usize = carried.map(|body| frame::HEADER_BYTES + body.len()).sum();
         let lacking = self.active.as_ref().filter(|active| active.poisoned).map_or(0, |active| active.unsynced_bytes());
         self.capacity(checkpoints, carried + lacking + len)
+    }
+
+    /// Where the second copy of a checkpoint stands whose first ends at `end`.
+    fn second_copy_at(&self, end: usize) -> usize {
+        if self.options.segment_bytes < FILLED_SEGMENT_BYTES { end } else { on_next_page(end) }
     }
 
     fn capacity(&self, checkpoints: usize, frames: usize) -> u64 {
@@ -83,6 +97,11 @@ impl<S: Storage> Log<S> {
             _ => note,
         }
     }
+}
+
+/// The first page that begins at or behind `end`, with room for a frame before it.
+pub(super) fn on_next_page(end: usize) -> usize {
+    if end.is_multiple_of(PAGE_BYTES) { end } else { (end + frame::HEADER_BYTES).next_multiple_of(PAGE_BYTES) }
 }
 
 /// Appends a frame that knows of nothing synced. Where it stands, and its size.

@@ -23,6 +23,8 @@ impl Kind {
     pub const FOOTER: Kind = Kind(3);
     /// Nothing but the synced mark.
     pub const MARK: Kind = Kind(4);
+    /// Keeps the two copies of a checkpoint on different pages; its body means nothing.
+    pub const FILLING: Kind = Kind(5);
 }
 
 /// A frame, borrowed from its segment.
@@ -117,6 +119,30 @@ pub fn search(bytes: &[u8], base: u32, from: usize, generation: u64) -> Option<u
             && u32::try_from(u64::from(base) + *at as u64).is_ok_and(|stands| number(16..20) == stands.to_le_bytes())
     };
     bytes.windows(HEADER_BYTES).enumerate().skip(from).find(is_header).map(|(at, _)| at)
+}
+
+/// A place where the header of a checkpoint's frame may begin, of whatever generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Where in the bytes.
+    pub at: usize,
+    /// The generation that it names.
+    pub generation: u64,
+    /// Bytes of the frame, as it says.
+    pub len: u64,
+}
+
+/// All such places of `bytes`, which lies at `base` of the segment.
+pub fn checkpoint_candidates(bytes: &[u8], base: u32) -> impl Iterator<Item = Candidate> {
+    bytes.windows(HEADER_BYTES).enumerate().filter_map(move |(at, header)| {
+        if header.get(20..)? != [0, 0, 0, 0, Kind::CHECKPOINT.0, 0, 0, 0] {
+            return None;
+        }
+        let head = Head::read(header)?;
+        let stands = u64::from(head.position) == u64::from(base) + at as u64;
+        let len = u64::from(head.body) + HEADER_BYTES as u64;
+        stands.then_some(Candidate { at, generation: head.generation, len })
+    })
 }
 
 struct Head {

@@ -130,7 +130,7 @@ pub(super) fn is_unreadable(error: &io::Error) -> bool {
 
 /// Reads page by page where a read of all has failed. What cannot be read is zero, so that it is found damaged and the rest is not; when that is
 /// everything, and much, the disk is gone, not a part of it.
-fn read_around(file: &impl StorageFile, buffer: &mut [u8], position: u32) -> io::Result<usize> {
+pub(super) fn read_around(file: &impl StorageFile, buffer: &mut [u8], position: u32) -> io::Result<usize> {
     let (mut at, mut filled, mut readable) = (0, 0, false);
     let mut failure = None;
     while at < buffer.len() {
