@@ -218,6 +218,42 @@ fn placed_records_are_found_through_the_partition_that_they_came_from() {
 }
 
 #[test]
+fn placed_records_are_placed_once_and_settled_where_they_are_held() {
+    let mut log = open(&SimulatedStorage::new(17), 8);
+    let (unplaced, target) = (log.define(b"unplaced").unwrap(), log.define(b"target").unwrap());
+    (0..10).for_each(|_| _ = store(&mut log, unplaced, b"one").unwrap());
+    let range = |first, last| IndexRange::new(first, last).unwrap();
+    let placed = |first, last, at| {
+        let parts = vec![PlacedPart { partition: target, first: at, count: last - first + 1 }];
+        Entry::Placed { partition: unplaced, placed: Placed { range: range(first, last), partition_count: 1, parts } }
+    };
+    log.append(&[Entry::Dropped { partition: unplaced, range: range(5, 5), reason: 1 }]).unwrap();
+    log.append(&[placed(1, 3, 0)]).unwrap();
+    let dead = Entry::Dead { partition: unplaced, range: range(7, 7), reason: 1 };
+    for refused in
+        [&[placed(3, 4, 3)][..], &[placed(4, 6, 3)], &[placed(7, 8, 3), placed(8, 9, 5)], &[dead, placed(7, 8, 3)]]
+    {
+        assert!(log.append(refused).is_err(), "{refused:?}");
+    }
+    let done = Acknowledged {
+        partition: unplaced,
+        last: 9,
+        offset: 1,
+        leader_epoch: 1,
+        topic_id: [0; 16],
+        possible_duplicates: 0,
+    };
+    assert!(log.append(&[placed(8, 9, 3), Entry::Acknowledged(done)]).is_err());
+    assert!(acknowledge(&mut log, unplaced).is_err(), "the target has not settled them");
+    let dropped = Entry::Dropped { partition: unplaced, range: range(0, 1), reason: 1 };
+    assert!(log.append(&[dropped]).is_err());
+    acknowledge(&mut log, target).unwrap();
+    acknowledge(&mut log, unplaced).unwrap();
+    assert!(log.append(&[placed(8, 9, 3)]).is_err(), "they are settled");
+    assert_eq!((log.state().ledger.held(), log.state().ledger.delivered), (0, 9));
+}
+
+#[test]
 fn what_damage_took_is_missing_once_and_dropped() {
     let storage = SimulatedStorage::new(8);
     let mut log = open(&storage, 8);

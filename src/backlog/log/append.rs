@@ -1,7 +1,7 @@
 //! Appending: entries are checked, made into a frame, gathered, and taken into account, or nothing is changed.
 
 use super::engine::Log;
-use super::entry::{Entry, Origin, is_tagged_section};
+use super::entry::{Entry, IndexRange, Origin, is_tagged_section};
 use super::error::LogError;
 use super::frame::{HEADER_BYTES, Kind};
 use super::roll::For;
@@ -195,6 +195,10 @@ impl<S: Storage> Log<S> {
         // Partitions whose next index moves within this frame.
         let mut moved: Vec<(u32, u64)> = Vec::new();
         self.check_origins(entries)?;
+        // What this frame acknowledges, and what it takes from partitions that hold it.
+        let mut acknowledged: Vec<(u32, u64)> = Vec::new();
+        let mut taken: Vec<(u32, IndexRange)> = Vec::new();
+        let mut placed_here: Vec<(u32, IndexRange)> = Vec::new();
         for entry in entries {
             let next_of = |number: u32| -> Result<u64, LogError> {
                 let known = self.state.partitions.get(&number).map(|partition| partition.next);
@@ -220,12 +224,30 @@ impl<S: Storage> Log<S> {
                     moved.push((records.partition, range.last + 1));
                 }
                 Entry::Sent { partition, sent } => within(*partition, sent.range.last)?,
-                Entry::Acknowledged(acknowledged) => within(acknowledged.partition, acknowledged.last)?,
+                Entry::Acknowledged(done) => {
+                    within(done.partition, done.last)?;
+                    let range = IndexRange { first: 0, last: done.last };
+                    self.check_settles(done.partition, range, &acknowledged, &placed_here)?;
+                    acknowledged.push((done.partition, done.last));
+                }
                 Entry::Dropped { partition, range, .. } | Entry::Dead { partition, range, .. } => {
                     within(*partition, range.last)?;
+                    self.check_settles(*partition, *range, &acknowledged, &placed_here)?;
+                    taken.push((*partition, *range));
                 }
                 Entry::Placed { partition, placed } => {
                     within(*partition, placed.range.last)?;
+                    let known = self.state.partitions.get(partition);
+                    let held = known.is_some_and(|known| known.holds_all(placed.range));
+                    let gone_here =
+                        taken.iter().any(|(other, range)| other == partition && overlap(*range, placed.range));
+                    let done_here =
+                        acknowledged.iter().any(|(other, last)| other == partition && *last >= placed.range.first);
+                    if !held || gone_here || done_here {
+                        return Err(LogError::Refused("records are placed that are settled, gone or placed already"));
+                    }
+                    taken.push((*partition, placed.range));
+                    placed_here.push((*partition, placed.range));
                     let placed_records: u64 = placed.parts.iter().map(|part| part.count).fold(0, u64::saturating_add);
                     if placed_records != placed.range.count() {
                         return Err(LogError::Refused("not as many records are placed as there are"));
@@ -243,6 +265,32 @@ impl<S: Storage> Log<S> {
                     }
                     moved.extend(parts);
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses to settle records of a partition that others hold as theirs: it would free what these read.
+    fn check_settles(
+        &self,
+        number: u32,
+        range: IndexRange,
+        acknowledged: &[(u32, u64)],
+        placed_here: &[(u32, IndexRange)],
+    ) -> Result<(), LogError> {
+        if placed_here.iter().any(|(other, placed)| *other == number && overlap(*placed, range)) {
+            return Err(LogError::Refused("records are placed and settled at once"));
+        }
+        let placed = self.state.partitions.get(&number).map_or(&[][..], |partition| &partition.placed[..]);
+        let parts = placed.iter().filter(|placed| overlap(placed.range, range)).flat_map(|placed| &placed.parts);
+        for part in parts {
+            let Some(part_range) = part.range() else { continue };
+            let target = self.state.partitions.get(&part.partition);
+            let is_held = target.is_some_and(|target| target.settled <= part_range.last);
+            let done_here =
+                acknowledged.iter().any(|(other, last)| *other == part.partition && *last >= part_range.last);
+            if is_held && !done_here {
+                return Err(LogError::Refused("other partitions hold these records, and have not settled them"));
             }
         }
         Ok(())
@@ -288,6 +336,10 @@ impl<S: Storage> Log<S> {
     fn named_bytes_max(&self) -> usize {
         self.options.segment_bytes as usize / CHECKPOINT_SHARE
     }
+}
+
+fn overlap(one: IndexRange, other: IndexRange) -> bool {
+    one.first <= other.last && other.first <= one.last
 }
 
 /// At most so many bytes, and so many runs.

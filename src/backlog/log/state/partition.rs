@@ -20,6 +20,11 @@ impl Partition {
         range.last >= self.settled && gone.is_none_or(|gone| gone.range.last < range.last)
     }
 
+    /// Whether no record of this range is settled, gone, or another partition's.
+    pub fn holds_all(&self, range: IndexRange) -> bool {
+        range.first >= self.settled && self.excluded(range) == 0
+    }
+
     /// The first index at or behind this one that is not gone.
     pub fn after_gone(&self, mut index: u64) -> u64 {
         while let Some(gone) = self.gone_at(index) {
