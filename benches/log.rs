@@ -226,7 +226,9 @@ async fn client(handle: LogHandle<RealStorage>, until: Instant) -> Vec<f64> {
         let before = Instant::now();
         let work: Work<RealStorage> = Box::new(|log| {
             let partition = log.define(b"p")?;
-            store(log, partition, &[7; 100]);
+            let first = log.partition(partition).map_or(0, |partition| partition.next);
+            // Busy while a sync is under way: the work is then run again.
+            log.append(&[Entry::Records(records(partition, first, &[7; 100]))])?;
             Ok(log.appended())
         });
         let durable: Durable = Box::new(move |result| _ = done.send(result.is_ok()));

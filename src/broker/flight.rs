@@ -13,7 +13,7 @@
 //! 7. Nothing new is sent while something is in doubt. After the first resend has succeeded the rest may be pipelined.
 //!
 //! The first answer of a flight that is no success is acted on when all answers of the flight are in; a success that comes
-//! meanwhile proves all before it. What follows from a setback is in [`super::settle`]; which numbers a batch gets, in
+//! meanwhile proves all before it. What follows from a setback is in `settle`; which numbers a batch gets, in
 //! [`super::lanes`].
 
 mod exchange;

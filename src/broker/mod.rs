@@ -4,7 +4,7 @@
 //! [`verdict`] (what an answer means) and [`flight`] (how the batches of a partition fly); [`schedule`] says whose turn it is,
 //! [`slot`] does the talking.
 //!
-//! Each broker has two slots: the second is for partitions that would hold up the others ([`lateness`]).
+//! Each broker has two slots: the second is for partitions that would hold up the others (`lateness`).
 //!
 //! Invariants: a partition is served by one slot at a time; it changes slots only when nothing of it is in flight on the old
 //! connection, or that is closed; partitions whose leader did not change never pause. It never sees clients.

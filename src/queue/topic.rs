@@ -4,7 +4,7 @@
 //! lock. Placing distributes them over the partitions under that same lock, so that nothing that comes later overtakes
 //! them. From then on pushes go to the partitions without a lock. A topic that the cluster does not want is *closed*.
 //!
-//! More partitions give most keys another one, see [`growth`]; fewer (the topic was deleted and made again) take records from
+//! More partitions give most keys another one, see `growth`; fewer (the topic was deleted and made again) take records from
 //! none that is there: what waits in the surplus waits on.
 
 mod growth;

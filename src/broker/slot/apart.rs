@@ -1,4 +1,4 @@
-//! Which of a broker's two connections a partition is served on, see [`lateness`](crate::broker::lateness).
+//! Which of a broker's two connections a partition is served on, see `broker::lateness`.
 
 use std::sync::Arc;
 
