@@ -6,6 +6,9 @@
 
 #![expect(clippy::print_stdout, reason = "figures are what a bench is for")]
 
+#[path = "../tests/support/log.rs"]
+mod fixture;
+
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
@@ -18,11 +21,13 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use forebay::backlog::log::engine::Log;
-use forebay::backlog::log::entry::{Acknowledged, Entry, NO_TAGS, Records};
+use forebay::backlog::log::entry::{Acknowledged, Entry};
 use forebay::backlog::log::options::Options;
 use forebay::backlog::log::read::{Cursor, Next};
 use forebay::backlog::log::storage::real::RealStorage;
 use forebay::backlog::log::thread::{Durable, LogHandle, LogThread, SyncPolicy, Work};
+
+use fixture::records;
 
 const ROUNDS: usize = 3;
 const SYNC_BYTES: usize = 8 << 20;
@@ -66,20 +71,6 @@ fn open(directory: &Path, name: &str, limit: u64) -> Log<RealStorage> {
 fn store(log: &mut Log<RealStorage>, partition: u32, data: &[u8]) {
     let first = log.partition(partition).map_or(0, |partition| partition.next);
     log.append(&[Entry::Records(records(partition, first, data))]).expect("there is room");
-}
-
-fn records(partition: u32, first: u64, data: &[u8]) -> Records<'_> {
-    Records {
-        partition,
-        first,
-        count: 1,
-        base_timestamp: 0,
-        max_timestamp: 0,
-        stored_at: 0,
-        codec: 0,
-        tags: NO_TAGS,
-        data,
-    }
 }
 
 /// 64 KiB writes and a sync per 8 MiB into a file that grows. Bytes a second.

@@ -2,45 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "all of it is test code")]
 
-use forebay::backlog::log::append::Ticket;
-use forebay::backlog::log::engine::Log;
-use forebay::backlog::log::entry::{Acknowledged, Entry, IndexRange, NO_TAGS, Origin, Records, tag_origins};
+#[path = "support/log.rs"]
+mod fixture;
+
+use forebay::backlog::log::entry::{Entry, IndexRange, Origin, Records, tag_origins};
 use forebay::backlog::log::error::{FullCause, LogError};
-use forebay::backlog::log::options::Options;
-use forebay::backlog::log::storage::Storage;
 use forebay::backlog::log::storage::simulated::{Fault, SimulatedStorage};
 
-const SEGMENT_BYTES: u64 = 64 << 10;
-
-fn options(segments: u64) -> Options {
-    Options { segment_bytes: SEGMENT_BYTES, write_bytes: 8 << 10, ..Options::with_limit(segments * SEGMENT_BYTES) }
-}
-
-fn open<S: Storage>(storage: &S, segments: u64) -> Log<S> {
-    Log::open(storage.clone(), options(segments), 1).expect("the directory is well").0
-}
-
-fn store<S: Storage>(log: &mut Log<S>, partition: u32, data: &[u8]) -> Result<Ticket, LogError> {
-    let first = log.partition(partition).expect("it is defined").next;
-    let records = Records {
-        partition,
-        first,
-        count: 1,
-        base_timestamp: 0,
-        max_timestamp: 0,
-        stored_at: 0,
-        codec: 0,
-        tags: NO_TAGS,
-        data,
-    };
-    log.append(&[Entry::Records(records)])
-}
-
-fn acknowledge<S: Storage>(log: &mut Log<S>, partition: u32) -> Result<Ticket, LogError> {
-    let last = log.partition(partition).expect("it is defined").next - 1;
-    let done = Acknowledged { partition, last, offset: 1, leader_epoch: 1, topic_id: [0; 16], possible_duplicates: 0 };
-    log.append(&[Entry::Acknowledged(done)])
-}
+use fixture::{SEGMENT_BYTES, acknowledge, open, records, store};
 
 #[test]
 fn a_log_that_holds_more_than_a_lowered_limit_drains() {
@@ -69,17 +38,7 @@ fn a_checkpoint_larger_than_a_segment_neither_blocks_nor_eats_the_log() {
         let storage = SimulatedStorage::new(14);
         let mut log = open(&storage, segments);
         let partition = log.define(b"p").unwrap();
-        let records = Records {
-            partition,
-            first: 0,
-            count: 100_000,
-            base_timestamp: 0,
-            max_timestamp: 0,
-            stored_at: 0,
-            codec: 0,
-            tags: NO_TAGS,
-            data: b"",
-        };
+        let records = Records { count: 100_000, ..records(partition, 0, b"") };
         log.append(&[Entry::Records(records)]).unwrap();
         for n in 1..10_000 {
             let range = IndexRange::new(n * 5, n * 5).unwrap();
@@ -136,17 +95,7 @@ fn names_that_no_checkpoint_has_room_for_are_refused() {
     assert!((5..20).contains(&defined), "{defined}");
     let tags = tag_origins(&[Origin { name: &[b'o'; 2000], up_to: 1 }]);
     let partition = 0;
-    let records = Records {
-        partition,
-        first: 0,
-        count: 1,
-        base_timestamp: 0,
-        max_timestamp: 0,
-        stored_at: 0,
-        codec: 0,
-        tags: &tags,
-        data: b"",
-    };
+    let records = Records { tags: &tags, ..records(partition, 0, b"") };
     let refused = log.append(&[Entry::Records(records)]).unwrap_err();
     assert!(refused.to_string().contains("too many origins"), "{refused}");
     log.retire(0, 1).unwrap();

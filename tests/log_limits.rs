@@ -2,11 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "all of it is test code")]
 
-use forebay::backlog::log::append::Ticket;
+#[path = "support/log.rs"]
+mod fixture;
+
 use forebay::backlog::log::engine::Log;
-use forebay::backlog::log::entry::{
-    Acknowledged, Entry, IndexRange, NO_TAGS, Placed, PlacedPart, REASON_DAMAGED, Records,
-};
+use forebay::backlog::log::entry::{Acknowledged, Entry, IndexRange, Placed, PlacedPart, REASON_DAMAGED};
 use forebay::backlog::log::error::{FullCause, LogError};
 use forebay::backlog::log::options::Options;
 use forebay::backlog::log::read::{Cursor, Next};
@@ -14,37 +14,7 @@ use forebay::backlog::log::storage::Storage;
 use forebay::backlog::log::storage::real::RealStorage;
 use forebay::backlog::log::storage::simulated::SimulatedStorage;
 
-const SEGMENT_BYTES: u64 = 64 << 10;
-
-fn options(segments: u64) -> Options {
-    Options { segment_bytes: SEGMENT_BYTES, write_bytes: 8 << 10, ..Options::with_limit(segments * SEGMENT_BYTES) }
-}
-
-fn open<S: Storage>(storage: &S, segments: u64) -> Log<S> {
-    Log::open(storage.clone(), options(segments), 1).expect("the directory is well").0
-}
-
-fn store<S: Storage>(log: &mut Log<S>, partition: u32, data: &[u8]) -> Result<Ticket, LogError> {
-    let first = log.partition(partition).expect("it is defined").next;
-    let records = Records {
-        partition,
-        first,
-        count: 1,
-        base_timestamp: 0,
-        max_timestamp: 0,
-        stored_at: 0,
-        codec: 0,
-        tags: NO_TAGS,
-        data,
-    };
-    log.append(&[Entry::Records(records)])
-}
-
-fn acknowledge<S: Storage>(log: &mut Log<S>, partition: u32) -> Result<Ticket, LogError> {
-    let last = log.partition(partition).expect("it is defined").next - 1;
-    let done = Acknowledged { partition, last, offset: 1, leader_epoch: 1, topic_id: [0; 16], possible_duplicates: 0 };
-    log.append(&[Entry::Acknowledged(done)])
-}
+use fixture::{SEGMENT_BYTES, acknowledge, open, options, store};
 
 /// All that is held of a partition, as it is read back.
 fn read_all<S: Storage>(log: &mut Log<S>, partition: u32) -> Vec<Vec<u8>> {

@@ -7,6 +7,9 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "all of it is test code")]
 
+#[path = "support/log.rs"]
+mod fixture;
+
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -16,13 +19,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use forebay::backlog::log::engine::Log;
-use forebay::backlog::log::entry::{Acknowledged, Entry, NO_TAGS, Records};
+use forebay::backlog::log::entry::{Acknowledged, Entry};
 use forebay::backlog::log::error::LogError;
 use forebay::backlog::log::options::Options;
 use forebay::backlog::log::read::{Cursor, Next};
 use forebay::backlog::log::storage::Storage;
 use forebay::backlog::log::storage::real::RealStorage;
 use forebay::backlog::log::thread::{Durable, LogThread, SyncPolicy, Work};
+
+use fixture::records;
 
 const ROUNDS: u64 = 20;
 const IMAGE_BYTES: u64 = 96 << 20;
@@ -90,17 +95,7 @@ fn append(n: u64) -> Work<RealStorage> {
     Box::new(move |log| {
         let partition = log.define(b"p")?;
         let data = record(n);
-        let records = Records {
-            partition,
-            first: n,
-            count: 1,
-            base_timestamp: 0,
-            max_timestamp: 0,
-            stored_at: 0,
-            codec: 0,
-            tags: NO_TAGS,
-            data: &data,
-        };
+        let records = records(partition, n, &data);
         log.append(&[Entry::Records(records)])
     })
 }

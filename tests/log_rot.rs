@@ -3,18 +3,23 @@
 
 #![allow(clippy::unwrap_used, reason = "all of it is test code")]
 
+#[path = "support/log.rs"]
+mod fixture;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use nix::errno::Errno;
 
 use forebay::backlog::log::engine::Log;
-use forebay::backlog::log::entry::{Acknowledged, Entry, NO_TAGS, Records, entries};
+use forebay::backlog::log::entry::{Acknowledged, Entry, entries};
 use forebay::backlog::log::frame::{self, Found, Kind};
 use forebay::backlog::log::header::{HEADER_BYTES, segment_name};
 use forebay::backlog::log::inspect::Inspection;
 use forebay::backlog::log::options::Options;
 use forebay::backlog::log::read::{Cursor, Next, ReadError};
 use forebay::backlog::log::storage::simulated::{Fault, SimulatedStorage};
+
+use fixture::records;
 
 const PARTITIONS: u32 = 3;
 /// In a debug build only every so-manieth byte.
@@ -67,17 +72,7 @@ fn whole() -> Whole {
         let partition = (frames % u64::from(PARTITIONS)) as u32;
         let first = next[partition as usize];
         let data = data(partition, first);
-        let records = Records {
-            partition,
-            first,
-            count: 1,
-            base_timestamp: 0,
-            max_timestamp: 0,
-            stored_at: 0,
-            codec: 0,
-            tags: NO_TAGS,
-            data: &data,
-        };
+        let records = records(partition, first, &data);
         log.append(&[Entry::Records(records)]).unwrap();
         next[partition as usize] += 1;
         frames += 1;
