@@ -60,17 +60,21 @@ impl Slot {
         is_alone: bool,
     ) {
         let is_alone = is_alone && parts.len() == 1 && self.schedule.queued() == 0;
+        if matches!(self.place, Place::Usual { .. }) && (!late || is_alone) {
+            // As nearly always: nothing is looked up for it.
+            return;
+        }
         for partition in parts {
             match &self.place {
                 _ if partition.is_leaving() => {}
-                Place::Usual { apart } if late && !is_alone => {
+                Place::Usual { apart } => {
                     debug!(topic = %partition.topic().name, partition = partition.id(), "late, and kept apart");
                     partition.keep_apart();
                     partition.assign(apart);
                 }
                 Place::Apart { .. } if late => partition.keep_apart(),
                 Place::Apart { usual } if partition.was_in_time() => partition.assign(usual),
-                _ => {}
+                Place::Apart { .. } => {}
             }
         }
     }
