@@ -221,18 +221,31 @@ impl<'a> Iterator for RawRecords<'a> {
 
 /// Appends `value` as a zigzag varint, as Kafka's records use them for lengths and deltas alike (1 to 10 bytes).
 pub fn put_varint(out: &mut Vec<u8>, value: i64) {
-    let mut rest = ((value << 1) ^ (value >> 63)) as u64;
-    while rest >= 0x80 {
-        out.push(rest as u8 | 0x80);
-        rest >>= 7;
+    put_unsigned_varint(out, zigzag(value));
+}
+
+/// Appends `value` as a varint: seven bits a byte, the lowest first (1 to 10 bytes).
+pub fn put_unsigned_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
     }
-    out.push(rest as u8);
+    out.push(value as u8);
 }
 
 /// How many bytes [`put_varint`] writes for `value`.
 pub fn varint_len(value: i64) -> usize {
-    let zigzag = ((value << 1) ^ (value >> 63)) as u64;
-    (64 - (zigzag | 1).leading_zeros() as usize).div_ceil(7)
+    unsigned_varint_len(zigzag(value))
+}
+
+/// How many bytes [`put_unsigned_varint`] writes for `value`.
+pub fn unsigned_varint_len(value: u64) -> usize {
+    (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
+}
+
+/// 0, -1, 1, -2, … as 0, 1, 2, 3, …, so that small numbers of either sign are short varints.
+pub fn zigzag(value: i64) -> u64 {
+    ((value << 1) ^ (value >> 63)) as u64
 }
 
 /// The varint of a size below [`SHORT_BYTES`], or of null, as little-endian bytes, and how many they are: found without a branch.

@@ -23,7 +23,7 @@ use bytes::{Buf, Bytes};
 
 use super::WireError;
 use super::codec::{Codec, Compressor};
-use crate::record::{TimestampMs, put_varint, varint_len};
+use crate::record::{TimestampMs, put_varint, varint_len, zigzag};
 
 pub use read::{BatchHeader, OwnedRecord, Records, parse_header, records};
 pub use walk::{Seen, walk};
@@ -288,10 +288,6 @@ fn write_stamp(batch: &mut [u8], stamp: Stamp) {
     batch[PRODUCER_ID_AT..PRODUCER_ID_AT + field.len()].copy_from_slice(&field);
     let crc = crc32c::crc32c(&batch[CRC_FROM..]);
     batch[CRC_AT..CRC_FROM].copy_from_slice(&crc.to_be_bytes());
-}
-
-fn zigzag(value: i64) -> u64 {
-    ((value << 1) ^ (value >> 63)) as u64
 }
 
 /// A varint below [`SHORT_ZIGZAG`] as little-endian bytes, and how many they are: 1 or 2, found without a branch.

@@ -2,6 +2,11 @@
 //!
 //! [`Input`] takes them off a slice. It borrows and allocates nothing, so a length that lies costs nothing.
 
+// The same numbers as in records: here the plain ones are the usual ones.
+pub use crate::record::{
+    put_unsigned_varint as put_varint, put_varint as put_zigzag, unsigned_varint_len as varint_len,
+};
+
 /// Bytes that are not what they should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
@@ -102,25 +107,6 @@ impl<'a> Input<'a> {
         let len = self.varint_as(what)?;
         self.take(len, what)
     }
-}
-
-/// Appends a varint.
-pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
-/// How many bytes [`put_varint`] writes.
-pub fn varint_len(value: u64) -> usize {
-    (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
-}
-
-/// Appends a signed number.
-pub fn put_zigzag(out: &mut Vec<u8>, value: i64) {
-    put_varint(out, ((value << 1) ^ (value >> 63)) as u64);
 }
 
 /// Appends a length and the bytes.
