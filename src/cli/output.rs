@@ -2,6 +2,8 @@
 
 use std::io::{self, ErrorKind, Write};
 
+use serde::Serialize;
+
 use super::exit::{self, Failure};
 
 /// Writes all of `text`. A reader that went away, as `head` does, has what it wanted: that is no failure.
@@ -13,4 +15,10 @@ pub(super) fn print(text: impl AsRef<[u8]>) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
+}
+
+/// One JSON object for scripts, indented for people, with a line feed at its end.
+pub(super) fn json(value: &impl Serialize) -> Result<String, Failure> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Failure::new(exit::FAILURE, error))?;
+    Ok(text + "\n")
 }

@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{Directory, failure, topic_and_partition};
-use crate::cli::exit::{self, Failure};
+use crate::cli::exit::Failure;
 use crate::cli::output;
 use crate::cli::status::{grouped, span};
 
@@ -81,11 +81,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let bytes = recovered.segments.values().map(|segment| segment.file_bytes).sum();
     let listing =
         Listing { segments: recovered.segments.len(), bytes, held: recovered.state.ledger.held(), partitions };
-    if arguments.json {
-        let text = serde_json::to_string_pretty(&listing).map_err(|error| Failure::new(exit::FAILURE, error))?;
-        return output::print(text + "\n");
-    }
-    output::print(page(&listing, SystemTime::now()))
+    output::print(if arguments.json { output::json(&listing)? } else { page(&listing, SystemTime::now()) })
 }
 
 fn page(listing: &Listing, now: SystemTime) -> String {

@@ -86,12 +86,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         missing_segments: damage.missing_segments.clone(),
         unreadable_segments: damage.unreadable_segments.clone(),
     };
-    let text = if arguments.json {
-        serde_json::to_string_pretty(&verdict).map_err(|error| Failure::new(exit::FAILURE, error))? + "\n"
-    } else {
-        page(&verdict)
-    };
-    output::print(text)?;
+    output::print(if arguments.json { output::json(&verdict)? } else { page(&verdict) })?;
     if verdict.ok { Ok(()) } else { Err(Failure::new(exit::DATA, "the backlog is damaged")) }
 }
 
