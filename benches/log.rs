@@ -265,9 +265,10 @@ fn reopen_here(directory: &Path) {
 /// Half of the partitions stand still until they hold a quarter of the log; then four times the log flows through the others, so that the cleaner
 /// must carry what stands still. What that costs, and how fast it is read back then.
 fn clean(directory: &Path, limit: usize) {
-    const PARTITIONS: u32 = 10_000;
+    // The dictionary of a small log has room for fewer names.
+    let partitions = 10_000.min(limit >> 14) as u32;
     let mut log = open(directory, "clean", limit as u64);
-    let numbers: Vec<u32> = (0..PARTITIONS).map(|n| log.define(&n.to_le_bytes()).expect("there is room")).collect();
+    let numbers: Vec<u32> = (0..partitions).map(|n| log.define(&n.to_le_bytes()).expect("there is room")).collect();
     let (parked, flowing) = numbers.split_at(numbers.len() / 2);
     let data = vec![0x5a; 1 << 10];
     let (mut stored, mut held) = (0, 0);
