@@ -86,9 +86,7 @@ impl State {
             None => node.image.remove(topic),
         };
         let is_same = |new: &Topic| before.as_ref().is_some_and(|old| old.id == new.id);
-        if let Some(old) = before.as_ref().filter(|old| known.as_ref().is_none_or(|new| new.id != old.id)) {
-            self.bury(broker, |id| id == old.id);
-        }
+        self.bury(broker);
         let Some(new) = known else { return self.changed() };
         for (index, now) in (0i32..).zip(&new.partitions) {
             let key = (new.id, index);
@@ -110,10 +108,12 @@ impl State {
         self.changed();
     }
 
-    /// A broker drops its replicas of a topic that is gone; what was committed is kept for the balance.
-    pub fn bury(&mut self, broker: i32, is_gone: impl Fn(Uuid) -> bool) {
+    /// A broker drops its replicas of topics that are gone, as far as it knows: one that has just started may never have known
+    /// them. What was committed is kept for the balance.
+    pub fn bury(&mut self, broker: i32) {
         let Some(node) = self.brokers.get_mut(&broker) else { return };
-        let gone: Vec<Key> = node.replicas.keys().copied().filter(|(id, _)| is_gone(*id)).collect();
+        let there: Vec<Uuid> = self.topics.values().chain(node.image.values()).map(|topic| topic.id).collect();
+        let gone: Vec<Key> = node.replicas.keys().copied().filter(|(id, _)| !there.contains(id)).collect();
         for key in gone {
             let Some(mut replica) = node.replicas.remove(&key) else { continue };
             let high_watermark = replica.high_watermark;

@@ -98,8 +98,7 @@ impl State {
         let port = node.port;
         self.silent_ports.remove(&port);
         self.trace.note(|| format!("broker {broker} starts at {port}"));
-        let there: Vec<uuid::Uuid> = self.topics.values().map(|topic| topic.id).collect();
-        self.bury(broker, |id| !there.contains(&id));
+        self.bury(broker);
         self.register(broker);
     }
 
