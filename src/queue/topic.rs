@@ -29,7 +29,7 @@ use growth::Growing;
 pub use registry::{TooManyTopics, Topics};
 
 /// Batches are not made smaller than this for being refused as too large: a single record is larger, then.
-const LARGEST_BATCH_MIN_BYTES: usize = 1 << 10;
+const LARGEST_BATCH_MIN_BYTES: usize = 1 << 7;
 
 /// How long a limit on batches is taken to hold before a larger one is tried.
 const LARGEST_BATCH_HOLDS: Duration = Duration::from_secs(60);
