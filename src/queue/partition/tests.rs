@@ -137,10 +137,9 @@ impl Task<'_> {
 #[test]
 fn whatever_moves_meanwhile_each_item_is_taken_once_and_each_writers_in_order() {
     const WRITERS: i64 = 2;
-    const ROUNDS: i64 = 5000;
+    const ROUNDS: i64 = 3000;
     const ITEMS: i64 = 3;
     let (partition, taken, round) = (partition(), Mutex::new(vec![]), AtomicI64::new(0));
-    let deadline = Instant::now() + Duration::from_secs(60);
     std::thread::scope(|scope| {
         for writer in 0..WRITERS {
             let (partition, round) = (&partition, &round);
@@ -169,6 +168,7 @@ fn whatever_moves_meanwhile_each_item_is_taken_once_and_each_writers_in_order() 
                 partition.assign(&tasks[0].drainer);
             }
             // Nothing moves any more. What was announced must be enough.
+            let deadline = Instant::now() + Duration::from_secs(60);
             while !is_lost && (taken.lock().len() as i64) < n * WRITERS * ITEMS {
                 is_lost = Instant::now() > deadline;
                 yield_now();
