@@ -1,19 +1,16 @@
-//! Real power loss: a log on an ext4 of its own, whose power is cut while it is written to (`FS_IOC_SHUTDOWN` without flushing the
-//! journal: from then on not one block reaches the device), and opened again from what the device holds. Nothing that was ever answered as
-//! synced may be gone. A copy of a mounted file system's image would show less: its blocks are of different times, as no disk's ever are.
+//! Real power loss: a log on a file system of its own, whose power is cut while it is written to (`support/mount.rs`), and opened again
+//! from what the device holds. Nothing that was ever answered as synced may be gone.
 //!
-//! Needs root, loop devices, mkfs.ext4 and python3; says so and does nothing without them, unless `FOREBAY_REQUIRE_LOOP` is set. The system's own
-//! writing back is kept off by `commit=` and by how short a round is, so what was not synced is mostly not there.
+//! Needs root, loop devices, mkfs.ext4 and python3; says so and does nothing without them, unless `FOREBAY_REQUIRE_LOOP` is set.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "all of it is test code")]
 
 #[path = "support/log.rs"]
 mod fixture;
+#[path = "support/mount.rs"]
+mod mount;
 
-use std::fs::{self, File};
-use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -28,63 +25,10 @@ use forebay::backlog::log::storage::real::RealStorage;
 use forebay::backlog::log::thread::{Durable, LogThread, SyncPolicy, Work};
 
 use fixture::records;
+use mount::Mount;
 
 const ROUNDS: u64 = 20;
 const IMAGE_BYTES: u64 = 96 << 20;
-
-/// An ext4 in a file, mounted.
-struct Mount {
-    point: PathBuf,
-}
-
-impl Mount {
-    /// Mounts an image; makes the file system first if `format` says so.
-    fn new(image: &Path, point: &Path, format: bool) -> Result<Mount, String> {
-        if format {
-            let file = File::create(image).map_err(|error| error.to_string())?;
-            file.set_len(IMAGE_BYTES).map_err(|error| error.to_string())?;
-            run("mkfs.ext4", &["-q", "-F", path(image)])?;
-        }
-        fs::create_dir_all(point).map_err(|error| error.to_string())?;
-        run("mount", &["-o", "loop,commit=300", path(image), path(point)])?;
-        Ok(Mount { point: point.to_owned() })
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        // Where a test has failed its threads may still hold files.
-        let unmounted = run("umount", &[path(&self.point)]).or_else(|_| run("umount", &["-l", path(&self.point)]));
-        if let Err(error) = unmounted {
-            eprintln!("{error}");
-        }
-    }
-}
-
-fn path(path: &Path) -> &str {
-    path.to_str().expect("the build's own directory is UTF-8")
-}
-
-fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
-    let output = Command::new(program).args(arguments).output().map_err(|error| format!("{program}: {error}"))?;
-    if output.status.success() {
-        Ok(())
-    } else {
-        Err(format!("{program}: {}", String::from_utf8_lossy(&output.stderr)))
-    }
-}
-
-/// A mounted file system; `None` where the machine allows none.
-fn mounted(directory: &Path, name: &str) -> Option<Mount> {
-    match Mount::new(&directory.join(format!("{name}.image")), &directory.join(name), true) {
-        Ok(mount) => Some(mount),
-        Err(why) if std::env::var_os("FOREBAY_REQUIRE_LOOP").is_some() => panic!("{why}"),
-        Err(why) => {
-            eprintln!("skipped: no file system of its own here: {why}");
-            None
-        }
-    }
-}
 
 fn options() -> Options {
     Options { segment_bytes: 4 << 20, ..Options::with_limit(64 << 20) }
@@ -124,12 +68,10 @@ fn nothing_that_was_synced_is_lost_with_the_power() {
     let (mut answered, mut more, mut refused) = (0, 0, 0);
     for round in 0..ROUNDS {
         let name = format!("round-{round}");
-        let Some(mount) = mounted(directory.path(), &name) else { return };
+        let Some(mount) = Mount::new_or_say(directory.path(), &name, IMAGE_BYTES) else { return };
         // Different rounds end at different places of the log.
         let told = write_until_the_power_goes(&mount, round, 50 + round * 300);
-        drop(mount);
-        let mount = Mount::new(&directory.path().join(format!("{name}.image")), &directory.path().join("after"), false);
-        let mount = mount.expect("its journal is replayed");
+        mount.mount_again();
         let (mut log, damage) = Log::open(RealStorage::new(&mount.point), options(), 99).unwrap();
         let harmed = !damage.gaps.is_empty() || damage.notes_lost || !damage.unreadable_segments.is_empty();
         assert!(!harmed && damage.missing_segments.is_empty(), "round {round}: {damage:?}");
@@ -183,35 +125,14 @@ fn write_until_the_power_goes(mount: &Mount, seed: u64, enough: u64) -> Told {
             std::thread::yield_now();
         }
         assert_eq!(refused.load(Ordering::Acquire), 0, "there is room, and power");
-        let known = cut_power(mount, &synced);
+        let switch = mount.power_switch();
+        let known = synced.load(Ordering::Acquire);
+        switch.cut();
         writer.join().unwrap();
         known
     });
     thread.stop().expect_err("there is no power");
     Told { synced: known, refused: refused.load(Ordering::Acquire) }
-}
-
-/// `FS_IOC_SHUTDOWN` with `EXT4_GOING_FLAGS_NOLOGFLUSH` (`fs/ext4/ext4.h` of Linux). What `synced` was just before.
-fn cut_power(mount: &Mount, synced: &AtomicU64) -> u64 {
-    const SHUT_DOWN: &str = "\
-import fcntl, os, struct, sys
-point = os.open(sys.argv[1], os.O_RDONLY)
-print('ready', flush=True)
-sys.stdin.readline()
-fcntl.ioctl(point, 0x8004587d, struct.pack('I', 2))";
-    let mut python = Command::new("python3")
-        .args(["-c", SHUT_DOWN, path(&mount.point)])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("python3 is there");
-    let mut ready = [0; 6];
-    python.stdout.take().expect("it is piped").read_exact(&mut ready).expect("it gets ready");
-    let mut go = python.stdin.take().expect("it is piped");
-    let known = synced.load(Ordering::Acquire);
-    go.write_all(b"\n").expect("it waits");
-    assert!(python.wait().expect("it ends").success(), "the file system cannot be shut down");
-    known
 }
 
 /// Everything before record `n` is done with.
@@ -230,7 +151,7 @@ fn settle(n: u64) -> Work<RealStorage> {
 #[test]
 fn a_full_file_system_is_an_error_that_loses_nothing_and_heals_by_itself() {
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let Some(mount) = mounted(directory.path(), "full") else { return };
+    let Some(mount) = Mount::new_or_say(directory.path(), "full", IMAGE_BYTES) else { return };
     let storage = RealStorage::new(&mount.point);
     let options = Options { segment_bytes: 4 << 20, ..Options::with_limit(1 << 30) };
     let (mut log, _) = Log::open(storage.clone(), options, 1).unwrap();

@@ -14,6 +14,7 @@ pub mod cluster;
 pub mod daemon;
 pub mod kcat;
 pub mod load;
+pub mod mount;
 pub mod process;
 pub mod scenario;
 pub mod watch;
