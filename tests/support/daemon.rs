@@ -55,15 +55,31 @@ impl<'a> From<&'a str> for Extra<'a> {
 #[derive(Debug)]
 pub struct DaemonFiles {
     directory: TempDir,
+    keep_when_failed: bool,
+}
+
+impl Drop for DaemonFiles {
+    fn drop(&mut self) {
+        if self.keep_when_failed && thread::panicking() {
+            self.directory.disable_cleanup(true);
+            eprintln!("the daemon's files are kept in {}", self.directory.path().display());
+        }
+    }
 }
 
 impl DaemonFiles {
     /// A new directory with a configuration: `bootstrap` as Kafka's addresses, a stream and a datagram listener, the
     /// admin socket, and `extra`.
     pub fn new<'a>(bootstrap: &str, extra: impl Into<Extra<'a>>) -> DaemonFiles {
-        let files = DaemonFiles { directory: TempDir::with_prefix("forebay-").expect("a temporary directory") };
+        let directory = TempDir::with_prefix("forebay-").expect("a temporary directory");
+        let files = DaemonFiles { directory, keep_when_failed: false };
         files.configure(bootstrap, extra);
         files
+    }
+
+    /// Leaves the files where they are, and says where, when the test fails.
+    pub fn keep_when_failed(&mut self) {
+        self.keep_when_failed = true;
     }
 
     /// Writes the configuration anew.
@@ -136,18 +152,39 @@ impl Daemon {
 
     /// As `start_command`, with something as standard input.
     #[track_caller]
-    pub fn start_with_stdin(mut command: Command, stdin: Stdio, files: DaemonFiles) -> Daemon {
+    pub fn start_with_stdin(command: Command, stdin: Stdio, files: DaemonFiles) -> Daemon {
+        let daemon = Daemon::launch_command(command, stdin, files, None);
+        daemon.wait_ready();
+        daemon
+    }
+
+    /// Starts a daemon on files that are there, and does not wait for it. Its log is kept in `daemon.log` beside them, behind those of
+    /// the daemons before it.
+    #[track_caller]
+    pub fn launch(files: DaemonFiles) -> Daemon {
+        let mut command = forebay();
+        command.arg("run").arg("--config").arg(files.config());
+        let log = files.path("daemon.log");
+        Daemon::launch_command(command, Stdio::null(), files, Some(&log))
+    }
+
+    #[track_caller]
+    fn launch_command(mut command: Command, stdin: Stdio, files: DaemonFiles, log: Option<&Path>) -> Daemon {
         let notify = files.path("notify.sock");
         let _ = fs::remove_file(&notify);
         let socket = UnixDatagram::bind(&notify).expect("the notification socket can be bound");
         command.env("NOTIFY_SOCKET", &notify);
-        let daemon = Daemon { process: Process::spawn(command, stdin, None), files };
+        let daemon = Daemon { process: Process::spawn(command, stdin, log), files };
         let output = Arc::clone(daemon.process.output());
         thread::spawn(move || keep_notifications(&socket, &output));
         daemon
-            .process
-            .wait_until("READY=1", START_TIMEOUT, |o| o.notified.iter().any(|line| line == "READY=1").then_some(()));
-        daemon
+    }
+
+    /// Waits until it is ready; a failed test when it ends instead.
+    #[track_caller]
+    pub fn wait_ready(&self) {
+        let ready = |o: &Output| o.notified.iter().any(|line| line == "READY=1").then_some(());
+        self.process.wait_until("READY=1", START_TIMEOUT, ready);
     }
 
     /// Where its files are.

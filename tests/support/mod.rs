@@ -11,6 +11,7 @@
 pub mod balance;
 pub mod client;
 pub mod cluster;
+pub mod crash;
 pub mod daemon;
 pub mod kcat;
 pub mod load;
