@@ -3,7 +3,7 @@
 //! Pure: whether a path can be used, a group exists or a server answers is not looked at here.
 
 use std::net::Ipv6Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 use toml::de::DeValue;
@@ -53,6 +53,35 @@ impl Kind for SocketPath {
 
     fn allowed(&self) -> String {
         format!("absolute, at most {SOCKET_PATH_MAX} bytes")
+    }
+}
+
+/// Where a directory lies, or "" for none.
+pub(super) struct DirectoryPath;
+
+impl Kind for DirectoryPath {
+    type Value = Option<PathBuf>;
+
+    fn read(&self, value: &DeValue<'_>) -> Result<Option<PathBuf>, Refusal> {
+        match value {
+            DeValue::String(text) if text.is_empty() => Ok(None),
+            DeValue::String(text) if !text.starts_with('/') => {
+                refuse("the path is not absolute", "start it with /: it must not depend on where forebay is started")
+            }
+            DeValue::String(text) if text.contains(char::is_control) => {
+                refuse("the path has a control character", "leave it out")
+            }
+            DeValue::String(text) => Ok(Some(PathBuf::from(&**text))),
+            _ => wrong_type(value, "a path in quotes", "write \"/var/lib/forebay\""),
+        }
+    }
+
+    fn write(&self, value: &Option<PathBuf>) -> String {
+        quoted(&value.as_deref().unwrap_or(Path::new("")).to_string_lossy())
+    }
+
+    fn allowed(&self) -> String {
+        "absolute, \"\" for none".to_owned()
     }
 }
 

@@ -7,7 +7,13 @@ use super::keys::COMPRESSION_TYPE;
 use super::suggest::header;
 use super::units::{format_duration, format_size};
 use super::value::{Kind, Level};
-use super::{CompressionType, Config, ListenerKind, TopicRules, Topics};
+use super::{CompressionType, Config, ListenerKind, StorePolicy, TopicRules, Topics};
+
+/// The largest frame of a log: half a segment, of which there are at least eight.
+const FRAME_SHARE: u64 = 16;
+const FRAME_BYTES_MAX: u64 = 32 << 20;
+/// What the log adds to a record.
+const RECORD_OVERHEAD_BYTES: u64 = 4096;
 
 /// Two keys whose values do not go together.
 #[derive(Debug)]
@@ -35,6 +41,7 @@ pub(super) fn conflicts(config: &Config) -> Vec<Conflict> {
     }
     found.levels(&config.producer, &config.topics);
     found.listeners(config);
+    found.backlog(config);
     let limits = &config.limits;
     if limits.max_unknown_topics > limits.max_topics {
         let (unknown, all) = (limits.max_unknown_topics, limits.max_topics);
@@ -99,6 +106,39 @@ impl Conflicts {
         let key = format!("{section}.compression_level");
         let message = format!("{} ({level}) is no level of {codec}", with_section(&key));
         self.add([&key, &format!("{section}.compression_type")], message, &help);
+    }
+
+    /// What is stored needs a directory, and a log whose segments hold the largest record.
+    fn backlog(&mut self, config: &Config) {
+        let stored = config.topics.iter().find(|(_, rules)| rules.store == StorePolicy::Always);
+        let key = match stored {
+            _ if config.producer.store == StorePolicy::Always => "producer.store".to_owned(),
+            Some((pattern, _)) => format!("topics.{pattern}.store"),
+            None => return,
+        };
+        if config.backlog.directory.is_none() {
+            let message = format!("{} is \"always\", and there is no backlog", with_section(&key));
+            return self.add(
+                [&key, "backlog.directory"],
+                message,
+                "write directory = \"/var/lib/forebay\" in [backlog]",
+            );
+        }
+        let largest = (config.backlog.limit / FRAME_SHARE).min(FRAME_BYTES_MAX);
+        for (n, listener) in config.listeners.iter().enumerate() {
+            let size = listener.max_frame_size as u64;
+            if size + RECORD_OVERHEAD_BYTES > largest {
+                let (size, limit) = (format_size(size), format_size(config.backlog.limit));
+                let frame = format!("listeners.{n}.max_frame_size");
+                let message = format!(
+                    "a record of {} ({size}) does not fit into a log with {} ({limit})",
+                    with_section(&frame),
+                    with_section("backlog.limit")
+                );
+                let help = "max_frame_size must be below a sixteenth of the limit, and below 32MiB";
+                self.add([&frame, "backlog.limit"], message, help);
+            }
+        }
     }
 
     fn listeners(&mut self, config: &Config) {

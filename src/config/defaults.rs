@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{
-    Admin, CompressionType, Config, Daemon, FullPolicy, GrowthPolicy, HostPort, InvalidTimestampPolicy, Kafka, Limits,
-    Listener, ListenerKind, Memory, SocketFile, StreamLimits, TopicRules, Topics, UnprovenPolicy,
+    Admin, Backlog, CompressionType, Config, Daemon, FullPolicy, GrowthPolicy, HostPort, InvalidTimestampPolicy, Kafka,
+    Limits, Listener, ListenerKind, Memory, SocketFile, StorePolicy, StreamLimits, TopicRules, Topics, UnprovenPolicy,
 };
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
+const GIB: u64 = 1 << 30;
 
 impl Default for Config {
     fn default() -> Self {
@@ -17,6 +18,7 @@ impl Default for Config {
             daemon: Daemon::default(),
             kafka: Kafka::default(),
             memory: Memory::default(),
+            backlog: Backlog::default(),
             listeners: vec![Listener::stream("/run/forebay/forebay.sock")],
             admin: Admin::default(),
             producer: TopicRules::default(),
@@ -56,6 +58,12 @@ impl Default for Kafka {
 impl Default for Memory {
     fn default() -> Self {
         Memory { limit: 256 * MIB }
+    }
+}
+
+impl Default for Backlog {
+    fn default() -> Self {
+        Backlog { directory: None, limit: 8 * GIB }
     }
 }
 
@@ -109,6 +117,7 @@ impl Default for TopicRules {
             compression_type: CompressionType::None,
             compression_level: None,
             max_block: Duration::from_secs(60),
+            store: StorePolicy::Never,
             full: FullPolicy::Block,
             on_partition_growth: GrowthPolicy::DrainFirst,
             on_unproven: UnprovenPolicy::Redeliver,

@@ -6,11 +6,11 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::address::{GroupName, Mode, Servers, SocketPath, SystemdSocket};
-use super::value::{Choice, Count, Flag, Kind, Level, Name, Size, Time};
+use super::address::{DirectoryPath, GroupName, Mode, Servers, SocketPath, SystemdSocket};
+use super::value::{Bytes, Choice, Count, Flag, Kind, Level, Name, Size, Time};
 use super::{
-    Admin, CompressionType, Config, Daemon, FullPolicy, GrowthPolicy, InvalidTimestampPolicy, Kafka, Limits, Listener,
-    ListenerKind, Memory, SocketFile, StreamLimits, TopicRules, Topics, UnprovenPolicy,
+    Admin, Backlog, CompressionType, Config, Daemon, FullPolicy, GrowthPolicy, InvalidTimestampPolicy, Kafka, Limits,
+    Listener, ListenerKind, Memory, SocketFile, StorePolicy, StreamLimits, TopicRules, Topics, UnprovenPolicy,
 };
 
 /// Walks over the file's sections.
@@ -40,6 +40,7 @@ pub(super) fn visit(config: &mut Config, sections: &mut impl Sections) {
     sections.section("daemon", &mut config.daemon);
     sections.section("kafka", &mut config.kafka);
     sections.section("memory", &mut config.memory);
+    sections.section("backlog", &mut config.backlog);
     sections.listeners(&mut config.listeners);
     sections.section("admin", &mut config.admin);
     sections.section("producer", &mut config.producer);
@@ -88,6 +89,13 @@ impl Section for Kafka {
 impl Section for Memory {
     fn visit(&mut self, keys: &mut impl Keys) {
         keys.key("limit", Size(MIB..=1024 * GIB), &mut self.limit);
+    }
+}
+
+impl Section for Backlog {
+    fn visit(&mut self, keys: &mut impl Keys) {
+        keys.key("directory", DirectoryPath, &mut self.directory);
+        keys.key("limit", Bytes(64 * MIB..=1024 * 1024 * GIB), &mut self.limit);
     }
 }
 
@@ -157,6 +165,8 @@ pub(super) const COMPRESSION_TYPE: Choice<CompressionType> = Choice {
     later: &[],
 };
 
+const STORE: Choice<StorePolicy> = Choice { words: &[("never", StorePolicy::Never)], later: &["always", "overflow"] };
+
 const FULL: Choice<FullPolicy> = Choice {
     words: &[("block", FullPolicy::Block), ("reject", FullPolicy::Reject)],
     later: &["drop_oldest", "drop_newest"],
@@ -185,6 +195,7 @@ impl Section for TopicRules {
         // Those of zstd, which has the most; `check` knows each codec's own.
         keys.key("compression_level", Level(-131_072..=22), &mut self.compression_level);
         keys.key("max_block", ms(0..=DAY_MS), &mut self.max_block);
+        keys.key("store", STORE, &mut self.store);
         keys.key("full", FULL, &mut self.full);
         keys.key("on_partition_growth", ON_PARTITION_GROWTH, &mut self.on_partition_growth);
         keys.key("on_unproven", ON_UNPROVEN, &mut self.on_unproven);

@@ -45,6 +45,8 @@ pub struct Config {
     pub kafka: Kafka,
     /// `[memory]`: the budget for all that is held.
     pub memory: Memory,
+    /// `[backlog]`: the log on disk.
+    pub backlog: Backlog,
     /// `[[listeners]]`: the sockets that take records, at least one, each path once.
     pub listeners: Vec<Listener>,
     /// `[admin]`: the socket that tells how the daemon is.
@@ -103,6 +105,15 @@ pub struct Kafka {
 pub struct Memory {
     /// Bytes that read buffers, bursts, batches, requests and unanswered requests may take together.
     pub limit: usize,
+}
+
+/// `[backlog]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backlog {
+    /// Absolute. `None`: there is no backlog, and all is held in memory.
+    pub directory: Option<PathBuf>,
+    /// Bytes that its files may take together.
+    pub limit: u64,
 }
 
 /// One of `[[listeners]]`.
@@ -192,6 +203,8 @@ pub struct TopicRules {
     pub compression_level: Option<i32>,
     /// How long records wait for a topic that the cluster does not know, before error 3.
     pub max_block: Duration,
+    /// Which records go through the log on disk.
+    pub store: StorePolicy,
     /// What happens to new records when memory is full.
     pub full: FullPolicy,
     /// What happens when the topic gets more partitions.
@@ -215,6 +228,15 @@ pub enum CompressionType {
     Lz4,
     /// Zstandard; brokers take it from 2.1 on (KIP-110).
     Zstd,
+}
+
+/// Which records go through the log on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StorePolicy {
+    /// None: they are held in memory.
+    Never,
+    /// All: none is sent before it is in the log.
+    Always,
 }
 
 /// What happens to new records when memory is full.
@@ -285,10 +307,18 @@ impl Config {
         self.topics.find(topic).unwrap_or(self.producer)
     }
 
+    /// Whether the records of any topic go through the log.
+    pub fn may_store(&self) -> bool {
+        self.any_rules(|rules| rules.store == StorePolicy::Always)
+    }
+
     /// Whether the records of any topic are rejected when memory is full.
     pub fn may_reject(&self) -> bool {
-        let rules = self.topics.iter().map(|(_, rules)| rules).chain([&self.producer]);
-        rules.into_iter().any(|rules| rules.full == FullPolicy::Reject)
+        self.any_rules(|rules| rules.full == FullPolicy::Reject)
+    }
+
+    fn any_rules(&self, is_so: impl Fn(&TopicRules) -> bool) -> bool {
+        self.topics.iter().map(|(_, rules)| rules).chain([&self.producer]).any(is_so)
     }
 }
 

@@ -10,8 +10,6 @@ pub(super) const DATAGRAM_LISTENER: &str = "a datagram listener";
 
 /// What later versions have. Sections and keys alike.
 const LATER: &[&str] = &[
-    "backlog",
-    "store",
     "spill_after",
     "delivery_timeout",
     "security_protocol",

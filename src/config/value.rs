@@ -103,13 +103,33 @@ impl Kind for Count {
     }
 }
 
-/// Bytes, within these.
+/// Bytes in memory, within these.
 pub(super) struct Size(pub(super) RangeInclusive<u64>);
 
 impl Kind for Size {
     type Value = usize;
 
     fn read(&self, value: &DeValue<'_>) -> Result<usize, Refusal> {
+        let bytes = Bytes(self.0.clone()).read(value)?;
+        usize::try_from(bytes).or_else(|_| refuse("out of range", format!("allowed: {}", self.allowed())))
+    }
+
+    fn write(&self, value: &usize) -> String {
+        quoted(&format_size(*value as u64))
+    }
+
+    fn allowed(&self) -> String {
+        Bytes(self.0.clone()).allowed()
+    }
+}
+
+/// Bytes on a disk, within these.
+pub(super) struct Bytes(pub(super) RangeInclusive<u64>);
+
+impl Kind for Bytes {
+    type Value = u64;
+
+    fn read(&self, value: &DeValue<'_>) -> Result<u64, Refusal> {
         let bytes = match (value, integer(value)) {
             (DeValue::String(text), _) => match units::parse_size(text) {
                 Ok(bytes) => Some(bytes),
@@ -122,14 +142,14 @@ impl Kind for Size {
             (_, Some(number)) => number.and_then(|n| u64::try_from(n).ok()),
             _ => return wrong_type(value, "a size", "write \"64MiB\", or a number of bytes"),
         };
-        match bytes.filter(|n| self.0.contains(n)).and_then(|n| usize::try_from(n).ok()) {
+        match bytes.filter(|n| self.0.contains(n)) {
             Some(bytes) => Ok(bytes),
             None => refuse("out of range", format!("allowed: {}", self.allowed())),
         }
     }
 
-    fn write(&self, value: &usize) -> String {
-        quoted(&format_size(*value as u64))
+    fn write(&self, value: &u64) -> String {
+        quoted(&format_size(*value))
     }
 
     fn allowed(&self) -> String {

@@ -5,8 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::{
-    CompressionType, FullPolicy, Group, GrowthPolicy, HostPort, InvalidTimestampPolicy, ListenerKind, SocketFile,
-    StreamLimits, UnprovenPolicy,
+    Backlog, CompressionType, FullPolicy, Group, GrowthPolicy, HostPort, InvalidTimestampPolicy, ListenerKind,
+    SocketFile, StorePolicy, StreamLimits, UnprovenPolicy,
 };
 
 /// Name and text of the files in `tests/data/config/KIND`, in the order of their names.
@@ -73,6 +73,7 @@ fn every_key_of_a_file_arrives_in_its_field() {
     expected.kafka.producer_id_expiration = Duration::from_secs(12 * 3600);
     expected.kafka.allow_auto_create_topics = false;
     expected.memory.limit = 1 << 30;
+    expected.backlog = Backlog { directory: Some("/srv/backlog".into()), limit: 100 << 20 };
     let limits = StreamLimits {
         max_connections: 10,
         max_records_per_request: 20,
@@ -92,6 +93,7 @@ fn every_key_of_a_file_arrives_in_its_field() {
         compression_type: CompressionType::Zstd,
         compression_level: Some(9),
         max_block: Duration::ZERO,
+        store: StorePolicy::Never,
         full: FullPolicy::Reject,
         on_partition_growth: GrowthPolicy::AtOnce,
         on_unproven: UnprovenPolicy::Hold,
