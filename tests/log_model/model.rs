@@ -57,11 +57,21 @@ impl Partition {
         while self.fates.get(self.settled as usize).is_some_and(|fate| *fate != Fate::Held) {
             self.settled += 1;
         }
-        self.sent.retain(|sent| sent.range.last >= self.settled);
+        for sent in std::mem::take(&mut self.sent) {
+            self.send(sent);
+        }
     }
 
-    pub fn send(&mut self, sent: Sent) {
-        if sent.range.last >= self.settled && !self.sent.contains(&sent) {
+    /// Of a batch counts what is not settled, under the numbers that it was sent with.
+    pub fn send(&mut self, mut sent: Sent) {
+        while sent.range.first < self.settled {
+            if sent.range.first == sent.range.last {
+                return;
+            }
+            sent.range.first += 1;
+            sent.base_sequence = sent.base_sequence.checked_add(1).unwrap_or(0);
+        }
+        if !self.sent.contains(&sent) {
             self.sent.push(sent);
         }
     }

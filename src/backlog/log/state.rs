@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::entry::{Acknowledged, Entry, IndexRange, Placed, Records, Sent};
 
-/// At most so many batches are remembered for a partition: five are in flight at most, and each may have been split several times.
+/// At most so many batches are remembered for a partition: five are in flight at most, and each may have been split several times. What the
+/// oldest beyond them say is not lost: their records are then unproven.
 pub const SENT_MAX: usize = 256;
 
 /// All that a checkpoint says, but for the list of segments.
@@ -55,7 +56,7 @@ pub struct Partition {
     pub settled: u64,
     /// The next new record's index.
     pub next: u64,
-    /// What is not settled below this index may have been sent although no batch says so: notes were lost to damage.
+    /// What is not settled below this index may have been sent although no batch says so: notes were lost to damage, or there were too many.
     pub unproven: u64,
     /// The segment in which the first record that is not settled was written last: where to look first.
     pub segment: u64,
@@ -67,7 +68,8 @@ pub struct Partition {
     pub dead: u64,
     /// Dropped so far, by reason.
     pub dropped: BTreeMap<u32, u64>,
-    /// Batches that may be in doubt, in the order in which they were sent. A batch that was cut stands beside its piece.
+    /// Batches that may be in doubt, in the order in which they were sent. A batch that was cut stands beside its piece; one whose first
+    /// records are settled is what is left of it, with the sequence number of the first that is left.
     pub sent: VecDeque<Sent>,
     /// Ranges behind `settled` that will not be delivered, by their first index.
     pub gone: BTreeMap<u64, Gone>,

@@ -34,14 +34,13 @@ impl Partition {
     }
 
     pub(super) fn sent(&mut self, sent: Sent) {
-        let count = sent.range.count();
-        let next = (i64::from(sent.base_sequence) + (count & 0x7fff_ffff) as i64) & 0x7fff_ffff;
-        self.lane = Some(LaneNote { producer_id: sent.producer_id, epoch: sent.epoch, next_sequence: next as i32 });
-        if sent.range.last < self.settled || self.sent.contains(&sent) {
-            return;
-        }
-        if self.sent.len() >= SENT_MAX {
-            self.sent.pop_front();
+        let next_sequence = sequence_behind(sent.base_sequence, sent.range.count());
+        self.lane = Some(LaneNote { producer_id: sent.producer_id, epoch: sent.epoch, next_sequence });
+        let Some(sent) = rest_of(sent, self.settled).filter(|sent| !self.sent.contains(sent)) else { return };
+        if self.sent.len() >= SENT_MAX
+            && let Some(forgotten) = self.sent.pop_front()
+        {
+            self.unproven = self.unproven.max(forgotten.range.last + 1);
         }
         self.sent.push_back(sent);
     }
@@ -54,8 +53,20 @@ impl Partition {
         }
         let settled = self.settled;
         self.placed.retain(|placed| placed.range.last >= settled);
-        self.sent.retain(|sent| sent.range.last >= settled);
+        self.settle_sent();
         self.next = self.next.max(settled);
+    }
+
+    /// Of batches that are settled in part, the rest stays, once.
+    fn settle_sent(&mut self) {
+        if self.sent.iter().all(|sent| sent.range.first >= self.settled) {
+            return;
+        }
+        for sent in std::mem::take(&mut self.sent).into_iter().filter_map(|sent| rest_of(sent, self.settled)) {
+            if !self.sent.contains(&sent) {
+                self.sent.push_back(sent);
+            }
+        }
     }
 
     /// Records of the range that are gone or placed.
@@ -100,4 +111,17 @@ impl Partition {
         gone.chain(placed)
             .filter_map(move |other| IndexRange::new(other.first.max(range.first), other.last.min(range.last)))
     }
+}
+
+/// What is left of a batch when all before `settled` is done with: its other records, each under the number that it was sent under.
+fn rest_of(sent: Sent, settled: u64) -> Option<Sent> {
+    let range = IndexRange::new(sent.range.first.max(settled), sent.range.last)?;
+    let base_sequence = sequence_behind(sent.base_sequence, range.first - sent.range.first);
+    Some(Sent { range, base_sequence, ..sent })
+}
+
+/// The sequence number so many records behind another. They wrap at 2^31.
+fn sequence_behind(sequence: i32, records: u64) -> i32 {
+    const MASK: i64 = i32::MAX as i64;
+    ((i64::from(sequence) + (records as i64 & MASK)) & MASK) as i32
 }

@@ -137,10 +137,34 @@ fn batches_stay_until_their_last_record_is_settled_and_leave_their_lane() {
     ]);
     assert_eq!(state.partitions[&0].sent.len(), 3);
     state.apply(&acknowledged(0, 1), 1);
-    assert_eq!(state.partitions[&0].sent.iter().map(|s| s.range).collect::<Vec<_>>(), [range(0, 4), range(5, 6)]);
+    assert_eq!(state.partitions[&0].sent.iter().map(|s| s.range).collect::<Vec<_>>(), [range(2, 4), range(5, 6)]);
     assert_eq!(state.partitions[&0].lane, Some(LaneNote { producer_id: 9, epoch: 2, next_sequence: 4 }));
     state.apply(&sent(0, range(7, 9), i32::MAX), 1);
     assert_eq!(state.partitions[&0].lane.unwrap().next_sequence, 2);
+}
+
+#[test]
+fn a_batch_that_is_settled_in_part_keeps_the_rest_under_the_numbers_it_was_sent_with() {
+    let life = [records(0, 0, 10), sent(0, range(0, 9), i32::MAX - 1), acknowledged(0, 4), sent(0, range(5, 9), 3)];
+    let mut state = state(&life);
+    let left = |state: &State| -> Vec<(IndexRange, i32)> {
+        state.partitions[&0].sent.iter().map(|sent| (sent.range, sent.base_sequence)).collect()
+    };
+    assert_eq!(left(&state), [(range(5, 9), 3)], "its piece is the same batch");
+    life.iter().for_each(|entry| state.apply(entry, 2));
+    assert_eq!(left(&state), [(range(5, 9), 3)], "and is so when all is read again");
+    state.apply(&dropped(0, range(5, 6)), 2);
+    assert_eq!(left(&state), [(range(7, 9), 5)]);
+    assert_eq!(state.partitions[&0].lane.unwrap().next_sequence, 8, "the lane goes on behind the whole");
+}
+
+#[test]
+fn a_batch_that_there_is_no_room_for_leaves_its_records_unproven() {
+    let many = SENT_MAX as u64 + 2;
+    let mut state = state(&[records(0, 0, 1000)]);
+    (0..many).for_each(|index| state.apply(&sent(0, range(index, index), index as i32), 1));
+    let partition = &state.partitions[&0];
+    assert_eq!((partition.sent.len(), partition.sent[0].range, partition.unproven), (SENT_MAX, range(2, 2), 2));
 }
 
 #[test]
