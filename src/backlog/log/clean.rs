@@ -8,7 +8,7 @@ use super::footer::{RUN_BYTES, RunRef};
 use super::frame::HEADER_BYTES;
 use super::read::{ReadError, read_run};
 use super::roll::For;
-use super::storage::Storage;
+use super::storage::{Storage, StorageFile};
 
 /// What a copied run takes beside its data.
 const COPY_OVERHEAD_BYTES: usize = HEADER_BYTES + 256;
@@ -35,11 +35,21 @@ impl<S: Storage> Log<S> {
 
     fn copy_living(&mut self, segment: u64) -> Result<(), LogError> {
         let (index, file) = self.index_of(segment)?;
+        if self.indexes.is_partial(segment) {
+            return Err(self.unread(segment));
+        }
         let generation = self.segments.get(&segment).map_or(0, |segment| segment.note.generation);
         let living: Vec<RunRef> = index.runs().iter().filter(|run| self.lives(run)).copied().collect();
         let mut frames: Vec<(u32, u32)> = living.iter().map(|run| (run.position, run.len)).collect();
         frames.sort_unstable();
         frames.dedup();
+        // Before anything is copied: or what the disk cannot read would have the rest copied at each attempt.
+        let path = || self.storage.path(&super::header::segment_name(segment));
+        let mut frame_bytes = Vec::new();
+        for (position, len) in &frames {
+            frame_bytes.resize(*len as usize, 0);
+            file.read_at(&mut frame_bytes, (*position).into()).map_err(LogError::io("read", path()))?;
+        }
         let len = frames.iter().map(|frame| frame.1 as usize).sum::<usize>() + living.len() * COPY_OVERHEAD_BYTES;
         // All of it must fit, since there may be no room for yet another segment.
         let fits = |active: &super::active::Active<S::File>| active.fits(len, living.len(), self.options.runs_max);
@@ -54,7 +64,7 @@ impl<S: Storage> Log<S> {
                     self.counters.copied_bytes += u64::from(run.len);
                 }
                 // What it held is found missing when its partition comes to it.
-                Err(ReadError::Damaged) => self.note_damage(segment, run),
+                Err(ReadError::Damaged) => self.note_damage(segment, run.gap()),
                 Err(ReadError::Io(source)) => {
                     let path = self.storage.path(&super::header::segment_name(segment));
                     return Err(LogError::io("read", path)(source));
@@ -73,7 +83,7 @@ impl<S: Storage> Log<S> {
             return Ok(true);
         }
         let ledger = &self.state.ledger;
-        let settled = ledger.accepted - ledger.held();
+        let settled = ledger.accepted.saturating_sub(ledger.held());
         if settled < self.clean_again_at {
             return Ok(false);
         }
@@ -94,8 +104,8 @@ impl<S: Storage> Log<S> {
     /// Not before more has been settled.
     pub(super) fn clean_later(&mut self) {
         let ledger = &self.state.ledger;
-        let settled = ledger.accepted - ledger.held();
-        self.clean_again_at = settled + (ledger.held() / AGAIN_AFTER_SHARE).max(1);
+        let settled = ledger.accepted.saturating_sub(ledger.held());
+        self.clean_again_at = settled.saturating_add((ledger.held() / AGAIN_AFTER_SHARE).max(1));
         self.live_bound = None;
     }
 

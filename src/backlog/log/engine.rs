@@ -97,7 +97,10 @@ pub struct Log<S: Storage> {
     pub(super) live_bound: Option<u64>,
     pub(super) clean_again_at: u64,
     pub(super) indexes: IndexCache<S::File>,
+    /// See `quarantine`.
     pub(super) damaged: BTreeSet<(u64, u32)>,
+    /// How many files lie in the quarantine, and their bytes; `None` while nobody had to know.
+    pub(super) quarantined: Option<(usize, u64)>,
     /// Segments of which nothing can be read. They stay until a checkpoint says what follows from that.
     pub(super) set_aside: Vec<u64>,
     pub(super) counters: Counters,
@@ -144,6 +147,7 @@ impl<S: Storage> Log<S> {
             live_bound: None,
             clean_again_at: 0,
             damaged: BTreeSet::new(),
+            quarantined: None,
             set_aside: Vec::new(),
             counters: Counters::default(),
             lock,
@@ -234,7 +238,7 @@ impl<S: Storage> Log<S> {
         self.segments = recovered.segments;
         self.count_older_bytes();
         for (segment, gap) in &recovered.damage.gaps {
-            self.quarantine(*segment, *gap);
+            self.note_damage(*segment, *gap);
         }
         for segment in &recovered.damage.unreadable_segments {
             self.counters.damaged_places += 1;

@@ -1,5 +1,6 @@
 //! Where the runs of a segment are: the body of its footer, and the same in memory. Pure.
 
+use super::scan::Gap;
 use super::varint::{DecodeError, Input};
 
 /// Bytes of an entry.
@@ -26,6 +27,11 @@ impl RunRef {
     /// Index of the last record.
     pub fn last(&self) -> u64 {
         self.first + u64::from(self.count) - 1
+    }
+
+    /// The bytes of its frame.
+    pub(super) fn gap(&self) -> Gap {
+        Gap { from: self.position, to: self.position.saturating_add(self.len) }
     }
 }
 

@@ -25,6 +25,9 @@ impl<S: Storage> Log<S> {
 
     /// Makes the notes durable that free what is not needed any more, and frees it.
     pub(super) fn sync_and_free(&mut self) -> Result<(), LogError> {
+        if let Some(&oldest) = self.segments.keys().next() {
+            self.indexes.look_again(oldest, self.counters.syncs);
+        }
         if !self.oldest_is_settled() {
             return Ok(());
         }
@@ -66,10 +69,13 @@ impl<S: Storage> Log<S> {
     fn oldest_is_settled(&mut self) -> bool {
         let Some(&number) = self.segments.keys().next() else { return false };
         if self.watch.as_ref().is_none_or(|watch| watch.segment != number) {
-            // A segment that cannot be read now is looked at again with the next sync.
-            let Ok((index, _)) = self.index_of(number) else { return false };
+            // A segment that cannot be read now is looked at again with the next sync. What it holds may be anybody's who holds anything.
+            let index = self.index_of(number).ok().filter(|_| !self.indexes.is_partial(number));
+            if index.is_none() && self.state.ledger.held() > 0 {
+                return false;
+            }
             let mut lasts: Vec<(u32, u64)> = Vec::new();
-            for run in index.runs() {
+            for run in index.iter().flat_map(|(index, _)| index.runs()) {
                 match lasts.last_mut() {
                     Some((partition, last)) if *partition == run.partition => *last = run.last().max(*last),
                     _ => lasts.push((run.partition, run.last())),

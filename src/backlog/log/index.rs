@@ -5,11 +5,13 @@ use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use nix::errno::Errno;
+
 use super::active::runs_of;
 use super::checkpoint::SegmentNote;
 use super::engine::Log;
 use super::error::LogError;
-use super::footer::{self, SegmentIndex};
+use super::footer::{self, RunRef, SegmentIndex};
 use super::frame::{self, Found, Frame, Kind};
 use super::header::{HEADER_BYTES, segment_name};
 use super::scan::{Extent, Gap, Seen, Unreadable, is_unreadable, scan};
@@ -52,15 +54,24 @@ impl<S: Storage> Log<S> {
             }
             opened => opened.map_err(LogError::io("open", path.clone()))?,
         };
-        let (index, gaps) = load_index(&file, note).map_err(LogError::io("read", path))?;
+        let Loaded { index, gaps, is_whole } = load_index(&file, note).map_err(LogError::io("read", path))?;
         self.counters.indexes_read += 1;
         for gap in gaps {
-            self.quarantine(number, gap);
+            self.note_damage(number, gap);
         }
-        self.indexes.remember(number, index.partitions());
+        if is_whole {
+            self.indexes.remember(number, index.partitions());
+        } else {
+            self.indexes.partial.insert(number, self.counters.syncs);
+        }
         let found = (Arc::new(index), Arc::new(file));
         self.indexes.put(number, &found);
         Ok(found)
+    }
+
+    /// What the disk said of a segment that it could not read all of.
+    pub(super) fn unread(&self, number: u64) -> LogError {
+        LogError::io("read", self.storage.path(&segment_name(number)))(Errno::EIO.into())
     }
 }
 
@@ -72,6 +83,8 @@ pub(super) struct IndexCache<F> {
     known: VecDeque<(u64, Arc<SegmentIndex>, Arc<F>)>,
     /// Of those: the files that the system was told are being read.
     told: BTreeSet<u64>,
+    /// And those that lack what the disk could not read, with how many syncs there had been then.
+    partial: BTreeMap<u64, u64>,
     /// In order.
     partitions: BTreeMap<u64, Box<[u32]>>,
     partitions_bytes: usize,
@@ -83,6 +96,7 @@ impl<F> IndexCache<F> {
             bytes_max,
             known: VecDeque::new(),
             told: BTreeSet::new(),
+            partial: BTreeMap::new(),
             partitions: BTreeMap::new(),
             partitions_bytes: 0,
         }
@@ -120,6 +134,7 @@ impl<F> IndexCache<F> {
         while self.known.len() > 1 && (self.memory_bytes() > self.bytes_max || self.known.len() > FILES_MAX) {
             if let Some((given_up, ..)) = self.known.pop_front() {
                 self.told.remove(&given_up);
+                self.partial.remove(&given_up);
             }
         }
     }
@@ -133,43 +148,82 @@ impl<F> IndexCache<F> {
         self.known.iter().map(|(_, index, _)| index.memory_bytes() + size_of::<SegmentIndex>()).sum()
     }
 
-    pub(super) fn forget(&mut self, number: u64) {
+    /// Whether the index of a segment, as far as it is in memory, lacks what the disk could not read.
+    pub(super) fn is_partial(&self, number: u64) -> bool {
+        self.partial.contains_key(&number)
+    }
+
+    /// Has an index that lacks something made anew the next time that it is asked for, unless no sync has succeeded since it was made.
+    pub(super) fn look_again(&mut self, number: u64, syncs: u64) {
+        if self.partial.get(&number).is_some_and(|before| *before < syncs) {
+            self.forget_index(number);
+        }
+    }
+
+    pub(super) fn forget_index(&mut self, number: u64) {
         self.known.retain(|(known, ..)| *known != number);
         self.told.remove(&number);
+        self.partial.remove(&number);
+    }
+
+    pub(super) fn forget(&mut self, number: u64) {
+        self.forget_index(number);
         if let Some(partitions) = self.partitions.remove(&number) {
             self.partitions_bytes -= size_of_val(&*partitions);
         }
     }
 }
 
-/// The index that a segment's footer holds; where there is none that can be read, one made from its frames, with what was found damaged.
-pub(super) fn load_index(file: &impl StorageFile, note: SegmentNote) -> io::Result<(SegmentIndex, Vec<Gap>)> {
-    if note.footer > 0 && note.footer < note.end {
-        // A mark may follow it.
-        let len = (note.end - note.footer) as usize;
-        // So that nothing is allocated for what a checkpoint says of a file that is shorter.
-        let len = len.min(usize::try_from(file.len()?).unwrap_or(usize::MAX));
-        let mut bytes = vec![0; len];
-        let read = match file.read_at(&mut bytes, note.footer.into()) {
-            Err(error) if is_unreadable(&error) => 0,
-            read => read?,
-        };
-        let found = bytes.get(..read).map(|bytes| frame::parse(bytes, note.footer, note.generation, len));
-        if let Some(Found::Frame(Frame { kind: Kind::FOOTER, body, .. })) = found
-            && let Ok(index) = footer::decode(body)
-            && index.runs().iter().all(|run| run.position.checked_add(run.len).is_some_and(|end| end <= note.end))
-        {
-            return Ok((index, Vec::new()));
-        }
+/// What was read of a segment's index.
+pub(super) struct Loaded {
+    pub(super) index: SegmentIndex,
+    /// What was found damaged.
+    pub(super) gaps: Vec<Gap>,
+    /// Whether the disk could read all that the index is made from. If not, there may be more runs.
+    pub(super) is_whole: bool,
+}
+
+/// The index that a segment's footer holds; where there is none that can be read, one made from its frames.
+pub(super) fn load_index(file: &impl StorageFile, note: SegmentNote) -> io::Result<Loaded> {
+    if let Some(index) = read_footer(file, note)? {
+        return Ok(Loaded { index, gaps: Vec::new(), is_whole: true });
     }
-    let (mut runs, mut gaps) = (Vec::new(), Vec::new());
-    let extent = Extent {
-        generation: note.generation,
-        from: HEADER_BYTES as u32,
-        limit: note.end,
-        known_synced: note.end,
-        unreadable: Unreadable::IsDamage,
+    match scan_runs(file, note, Unreadable::Fail) {
+        Err(error) if is_unreadable(&error) => {
+            let (index, _) = scan_runs(file, note, Unreadable::IsDamage)?;
+            Ok(Loaded { index, gaps: Vec::new(), is_whole: false })
+        }
+        scanned => scanned.map(|(index, gaps)| Loaded { index, gaps, is_whole: true }),
+    }
+}
+
+fn read_footer(file: &impl StorageFile, note: SegmentNote) -> io::Result<Option<SegmentIndex>> {
+    if note.footer == 0 || note.footer >= note.end {
+        return Ok(None);
+    }
+    // A mark may follow it.
+    let len = (note.end - note.footer) as usize;
+    // So that nothing is allocated for what a checkpoint says of a file that is shorter.
+    let len = len.min(usize::try_from(file.len()?).unwrap_or(usize::MAX));
+    let mut bytes = vec![0; len];
+    let read = match file.read_at(&mut bytes, note.footer.into()) {
+        Err(error) if is_unreadable(&error) => 0,
+        read => read?,
     };
+    let found = bytes.get(..read).map(|bytes| frame::parse(bytes, note.footer, note.generation, len));
+    let Some(Found::Frame(Frame { kind: Kind::FOOTER, body, .. })) = found else { return Ok(None) };
+    let ends_within = |run: &RunRef| run.position.checked_add(run.len).is_some_and(|end| end <= note.end);
+    Ok(footer::decode(body).ok().filter(|index| index.runs().iter().all(ends_within)))
+}
+
+fn scan_runs(
+    file: &impl StorageFile,
+    note: SegmentNote,
+    unreadable: Unreadable,
+) -> io::Result<(SegmentIndex, Vec<Gap>)> {
+    let (mut runs, mut gaps) = (Vec::new(), Vec::new());
+    let (from, limit) = (HEADER_BYTES as u32, note.end);
+    let extent = Extent { generation: note.generation, from, limit, known_synced: note.end, unreadable };
     scan(file, extent, |seen| {
         match seen {
             Seen::Frame(frame) if frame.kind == Kind::ENTRIES => {

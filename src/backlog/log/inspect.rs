@@ -11,7 +11,7 @@ use super::error::LogError;
 use super::footer::RunRef;
 use super::frame::Kind;
 use super::header::{HEADER_BYTES, segment_name};
-use super::index::load_index;
+use super::index::{Loaded, load_index};
 use super::read::{ReadError, StoredRun, read_run};
 use super::recovery::{Recovered, recover};
 use super::scan::{Extent, Gap, Seen, Unreadable, scan};
@@ -89,7 +89,7 @@ impl<S: Storage> Inspection<S> {
             let path = self.storage.path(&segment_name(*number));
             let index = match self.storage.open(&segment_name(*number)).and_then(|file| load_index(&file, segment.note))
             {
-                Ok((index, _)) => index,
+                Ok(Loaded { index, .. }) => index,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(source) => return Err(LogError::io("read", path)(source)),
             };

@@ -1,30 +1,62 @@
 //! Damaged bytes are copied aside before anything else happens to their segment.
 
-use std::io;
+use std::io::{self, ErrorKind};
 
 use super::engine::Log;
 use super::header::segment_name;
 use super::scan::Gap;
 use super::storage::{QUARANTINE, Storage, StorageFile};
 
-/// More places than this are counted only, for as long as the log is open.
-const PLACES_MAX: u64 = 1000;
-/// And more bytes.
+/// Damaged places that are remembered, so that each is counted and copied once, and not located again.
+const DAMAGED_MAX: usize = 1 << 16;
+/// More files than this are not put into the quarantine; what is damaged then is counted only.
+const FILES_MAX: usize = 1000;
+/// Nor more bytes.
 const QUARANTINE_BYTES_MAX: u64 = 256 << 20;
 const COPY_BYTES: usize = 1 << 20;
 
 impl<S: Storage> Log<S> {
-    /// Counts a damaged place and copies it into the quarantine. That may fail without harm: the bytes stay where they are until the
-    /// segment is freed.
-    pub(super) fn quarantine(&mut self, segment: u64, gap: Gap) {
-        self.counters.damaged_places += 1;
-        let bytes = self.counters.quarantined_bytes + u64::from(gap.to - gap.from);
-        if self.counters.damaged_places > PLACES_MAX || bytes > QUARANTINE_BYTES_MAX {
+    /// Counts a damaged place, unless it is known, and copies it into the quarantine. That may fail without harm: the bytes stay where they are until
+    /// the segment is freed.
+    pub(super) fn note_damage(&mut self, segment: u64, gap: Gap) {
+        if self.damaged.len() >= DAMAGED_MAX {
+            // The oldest is the likeliest to be settled. Whoever still comes to it finds it damaged once more.
+            self.damaged.pop_first();
+        }
+        if !self.damaged.insert((segment, gap.from)) {
             return;
         }
-        match copy(&self.storage, segment, gap) {
-            Ok(()) => self.counters.quarantined_bytes = bytes,
+        self.counters.damaged_places += 1;
+        match self.copy_aside(segment, gap) {
+            Ok(copied) => self.counters.quarantined_bytes += copied,
             Err(_) => self.counters.quarantine_failures += 1,
+        }
+    }
+
+    /// How many bytes were copied.
+    fn copy_aside(&mut self, segment: u64, gap: Gap) -> io::Result<u64> {
+        let len = u64::from(gap.to - gap.from);
+        let (files, bytes) = match self.quarantined {
+            Some(known) => known,
+            None => *self.quarantined.insert(self.look_into_quarantine()?),
+        };
+        if files >= FILES_MAX || bytes.saturating_add(len) > QUARANTINE_BYTES_MAX {
+            return Ok(0);
+        }
+        let floor = self.options.free_space_floor_bytes;
+        if floor > 0 && self.storage.available_bytes()? < floor.saturating_add(len) {
+            return Err(ErrorKind::StorageFull.into());
+        }
+        let copied = copy(&self.storage, segment, gap)?;
+        self.quarantined = Some((files + usize::from(copied > 0), bytes + copied));
+        Ok(copied)
+    }
+
+    /// Files in the quarantine, and their bytes.
+    fn look_into_quarantine(&self) -> io::Result<(usize, u64)> {
+        match self.storage.list(QUARANTINE) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok((0, 0)),
+            listed => listed.map(|files| (files.len(), files.iter().map(|file| file.len).fold(0, u64::saturating_add))),
         }
     }
 
@@ -44,29 +76,37 @@ impl<S: Storage> Log<S> {
     }
 }
 
-fn copy(storage: &impl Storage, segment: u64, gap: Gap) -> io::Result<()> {
+fn copy(storage: &impl Storage, segment: u64, gap: Gap) -> io::Result<u64> {
     let name = format!("{QUARANTINE}/{segment:020}-{}.damaged", gap.from);
     let from = storage.open(&segment_name(segment))?;
-    let mut buffer = vec![0; COPY_BYTES.min((gap.to - gap.from) as usize)];
-    let mut read = from.read_at(&mut buffer, gap.from.into())?;
-    if read == 0 {
-        return Ok(());
-    }
     storage.create_directory(QUARANTINE)?;
     storage.sync_directory("")?;
     let to = match storage.create(&name) {
         // Found before, and copied then.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(0),
         created => created?,
     };
-    let mut at = 0_u32;
-    while read > 0 {
-        to.write_at(buffer.get(..read).unwrap_or_default(), at.into())?;
+    let copied = copy_bytes(&from, gap, &to);
+    if !matches!(copied, Ok(1..)) {
+        // A part of it would pass for all.
+        storage.remove(&name)?;
+    }
+    storage.sync_directory(QUARANTINE)?;
+    copied
+}
+
+fn copy_bytes<F: StorageFile>(from: &F, gap: Gap, to: &F) -> io::Result<u64> {
+    let mut buffer = vec![0; COPY_BYTES.min((gap.to - gap.from) as usize)];
+    let mut at = gap.from;
+    while at < gap.to {
+        let len = COPY_BYTES.min((gap.to - at) as usize);
+        let read = from.read_at(buffer.get_mut(..len).unwrap_or_default(), at.into())?;
+        if read == 0 {
+            break;
+        }
+        to.write_at(buffer.get(..read).unwrap_or_default(), (at - gap.from).into())?;
         at += read as u32;
-        let left = (gap.to - gap.from).saturating_sub(at) as usize;
-        let len = left.min(COPY_BYTES);
-        read = from.read_at(buffer.get_mut(..len).unwrap_or_default(), (gap.from + at).into())?;
     }
     to.sync()?;
-    storage.sync_directory(QUARANTINE)
+    Ok((at - gap.from).into())
 }

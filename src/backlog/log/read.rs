@@ -11,11 +11,7 @@ use super::entry::{Entry, IndexRange, Placed, Records, entries};
 use super::error::LogError;
 use super::footer::RunRef;
 use super::frame::{self, Found, Frame, Kind};
-use super::scan::Gap;
 use super::storage::{Storage, StorageFile};
-
-/// Damaged places that are remembered, so that they are not read again and again.
-const DAMAGED_MAX: usize = 1 << 16;
 
 /// How far a reader of a partition is. Holds nothing of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +65,7 @@ pub struct StoredRun {
 /// Why a run could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The disk failed.
+    /// The disk failed. That is no damage: the run stays held, and is to be read again.
     #[error(transparent)]
     Io(#[from] io::Error),
     /// Something else stands there: it is damaged, or was freed meanwhile. [`Log::note_unreadable`] knows.
@@ -77,8 +73,14 @@ pub enum ReadError {
     Damaged,
 }
 
-/// Runs that were found; where none were, the nearest index behind that was.
-type Looked<F> = (Vec<RunHandle<F>>, Option<u64>);
+/// What a search for a record met instead of it.
+#[derive(Debug, Default)]
+struct Seen {
+    /// The nearest record behind it.
+    behind: Option<u64>,
+    /// A segment that may hold it, and that the disk could not read all of.
+    unread: Option<u64>,
+}
 
 impl Cursor {
     /// From record `next` of a partition on, or from its first that is not settled.
@@ -124,12 +126,12 @@ impl StoredRun {
 impl<S: Storage> Log<S> {
     /// What comes next, runs up to about `bytes_max` at a time and at least one. The cursor moves behind what is returned.
     ///
-    /// Runs may not be durable yet: what depends on that waits for a sync.
+    /// Runs may not be durable yet: what depends on that waits for a sync. After an error the cursor is where it was: what comes next is held, but
+    /// cannot be had now.
     pub fn locate(&mut self, cursor: &mut Cursor, bytes_max: usize) -> Result<Next<S::File>, LogError> {
-        if self.active.as_ref().is_some_and(|active| active.poisoned && active.unsynced_bytes() > 0) {
-            // What a failed sync left in the file is not to be trusted; this writes it anew.
-            self.sync()?;
-        }
+        // What a failed write or sync left in the file is not to be trusted; this writes it anew. Where it cannot, the rest can be read all the same.
+        let lacks_synced = self.active.as_ref().is_some_and(|active| active.poisoned && active.unsynced_bytes() > 0);
+        let failure = if lacks_synced { self.sync().err() } else { None };
         let Some(partition) = self.state.partitions.get(&cursor.partition) else { return Ok(Next::End) };
         cursor.next = cursor.next.max(partition.settled);
         cursor.next = partition.after_gone(cursor.next);
@@ -138,64 +140,74 @@ impl<S: Storage> Log<S> {
             return Ok(Next::End);
         }
         let start = cursor.segment.max(partition.segment);
-        let (runs, behind) = self.find_runs(cursor, start, bytes_max)?;
+        let mut seen = Seen::default();
+        let runs = self.find_runs(cursor, start, bytes_max, &mut seen)?;
         if let Some(last) = runs.last() {
             cursor.next = last.run.last() + 1;
             cursor.segment = last.segment;
             return Ok(Next::Runs(runs));
         }
-        let last = behind.map_or(next, |behind| behind.min(next)) - 1;
+        let last = seen.behind.map_or(next, |behind| behind.min(next)) - 1;
         let mut missing = IndexRange { first: cursor.next, last };
         if let Some((from, placed, range)) = self.placed_at(cursor.partition, &mut missing) {
             cursor.next = range.last + 1;
             return Ok(Next::Placed { range, from, placed });
         }
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        if let Some(segment) = seen.unread {
+            // The next try may read it.
+            self.indexes.forget_index(segment);
+            return Err(self.unread(segment));
+        }
         cursor.next = missing.last + 1;
         Ok(Next::Missing(missing))
     }
 
-    /// A run that was located could not be read. What is damaged is put into quarantine, and will not be located again; what was freed needs
-    /// nothing.
+    /// A run that was located could not be read. What is damaged, on a second look as well, is put into quarantine and will not be located again.
+    /// What was freed needs nothing, and what the disk could not read stays as it is.
     pub fn note_unreadable(&mut self, handle: &RunHandle<S::File>) {
         let older = self.segments.get(&handle.segment).map(|segment| (segment.note.generation, segment.note.end));
         let active = self.active.as_ref().filter(|active| active.number == handle.segment);
-        let in_place = older.or(active.map(|active| (active.generation, active.end)));
-        // What was behind the end has moved to a newer segment.
-        if in_place.is_some_and(|(generation, end)| generation == handle.generation && handle.run.position < end) {
-            self.note_damage(handle.segment, &handle.run);
+        let in_place = older.or(active.map(|active| (active.generation, active.synced)));
+        // What was behind the end has moved to a newer segment, or will be written anew there.
+        let is_in_place =
+            in_place.is_some_and(|(generation, end)| generation == handle.generation && handle.run.position < end);
+        if is_in_place && matches!(handle.read(), Err(ReadError::Damaged)) {
+            self.note_damage(handle.segment, handle.run.gap());
         }
     }
 
-    pub(super) fn note_damage(&mut self, segment: u64, run: &RunRef) {
-        if self.damaged.len() < DAMAGED_MAX && self.damaged.insert((segment, run.position)) {
-            self.quarantine(segment, Gap { from: run.position, to: run.position.saturating_add(run.len) });
-        }
-    }
-
-    /// The runs from the cursor's next record on, in the segment that has it; else the next index behind it that any has.
-    fn find_runs(&mut self, cursor: &Cursor, start: u64, bytes_max: usize) -> Result<Looked<S::File>, LogError> {
+    /// The runs from the cursor's next record on, in the segment that has it.
+    fn find_runs(
+        &mut self,
+        cursor: &Cursor,
+        start: u64,
+        bytes_max: usize,
+        seen: &mut Seen,
+    ) -> Result<Vec<RunHandle<S::File>>, LogError> {
         let may_hold = |number: &u64| !self.indexes.lacks(*number, cursor.partition);
         let newer: Vec<u64> = self.segments.range(start..).map(|(number, _)| *number).filter(may_hold).collect();
         let older: Vec<u64> = self.segments.range(..start).map(|(number, _)| *number).filter(may_hold).collect();
-        let mut behind: Option<u64> = None;
         for number in newer {
-            let runs = self.runs_in_older(number, cursor, bytes_max, &mut behind)?;
+            let runs = self.runs_in_older(number, cursor, bytes_max, seen)?;
             if !runs.is_empty() {
-                return Ok((runs, behind));
+                return Ok(runs);
             }
         }
-        let runs = self.runs_in_active(cursor, bytes_max, &mut behind)?;
+        let runs = self.runs_in_active(cursor, bytes_max, seen)?;
         if !runs.is_empty() {
-            return Ok((runs, behind));
+            return Ok(runs);
         }
         // The cleaner copies runs out of their order.
         for number in older {
-            let runs = self.runs_in_older(number, cursor, bytes_max, &mut behind)?;
+            let runs = self.runs_in_older(number, cursor, bytes_max, seen)?;
             if !runs.is_empty() {
-                return Ok((runs, behind));
+                return Ok(runs);
             }
         }
-        Ok((Vec::new(), behind))
+        Ok(Vec::new())
     }
 
     fn runs_in_older(
@@ -203,14 +215,17 @@ impl<S: Storage> Log<S> {
         number: u64,
         cursor: &Cursor,
         bytes_max: usize,
-        behind: &mut Option<u64>,
+        seen: &mut Seen,
     ) -> Result<Vec<RunHandle<S::File>>, LogError> {
         let (index, file) = self.index_of(number)?;
+        if self.indexes.is_partial(number) {
+            seen.unread = Some(number);
+        }
         let (generation, end) =
             self.segments.get(&number).map_or((0, 0), |segment| (segment.note.generation, segment.note.end));
         let usable = |run: &&RunRef| !self.damaged.contains(&(number, run.position));
         let runs = index.runs_from(cursor.partition, cursor.next).iter().filter(usable).copied();
-        let runs = without_gaps(runs, cursor.next, bytes_max, behind);
+        let runs = without_gaps(runs, cursor.next, bytes_max, &mut seen.behind);
         if !runs.is_empty() && self.indexes.begin_reading(number) {
             // Other partitions' runs are read next, in the order of their cursors and not of the file.
             file.will_need(0, end.into());
@@ -223,7 +238,7 @@ impl<S: Storage> Log<S> {
         &mut self,
         cursor: &Cursor,
         bytes_max: usize,
-        behind: &mut Option<u64>,
+        seen: &mut Seen,
     ) -> Result<Vec<RunHandle<S::File>>, LogError> {
         let Some(active) = &self.active else { return Ok(Vec::new()) };
         let (partition, next) = (cursor.partition, cursor.next);
@@ -234,14 +249,15 @@ impl<S: Storage> Log<S> {
         let usable = |run: &&RunRef| !self.damaged.contains(&(active.number, run.position));
         let runs =
             active.runs.range((partition, from)..=(partition, u64::MAX)).map(|(_, run)| run).filter(usable).copied();
-        let runs = without_gaps(runs, next, bytes_max, behind);
-        if runs.is_empty() {
-            return Ok(Vec::new());
-        }
-        if runs.iter().any(|run| run.position >= active.written) {
-            self.write()?;
-        }
+        let mut runs = without_gaps(runs, next, bytes_max, &mut seen.behind);
+        let is_gathered = runs.iter().any(|run| run.position >= active.written);
+        let written = if is_gathered { self.write() } else { Ok(()) };
         let Some(active) = &self.active else { return Ok(Vec::new()) };
+        let readable_to = if active.poisoned { active.synced } else { active.written };
+        runs.retain(|run| run.position < readable_to);
+        if runs.is_empty() {
+            return written.map(|()| Vec::new());
+        }
         let handle = |run| RunHandle {
             file: Arc::clone(&active.file),
             segment: active.number,

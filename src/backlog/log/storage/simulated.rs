@@ -73,6 +73,11 @@ impl SimulatedStorage {
         self.disk.lock().spoil(name, range);
     }
 
+    /// Whether everything that would change something fails with EROFS.
+    pub fn set_read_only(&self, read_only: bool) {
+        self.disk.lock().read_only = read_only;
+    }
+
     /// How many bytes the disk has.
     pub fn set_capacity(&self, bytes: u64) {
         self.disk.lock().capacity = bytes;

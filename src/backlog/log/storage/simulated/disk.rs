@@ -18,6 +18,7 @@ pub(super) struct Disk {
     pub(super) random: fastrand::Rng,
     pub(super) fault: Option<Fault>,
     pub(super) capacity: u64,
+    pub(super) read_only: bool,
     pub(super) locked: bool,
     /// Grows with each kill and power loss, so that what was open before is dead.
     pub(super) boot: u64,
@@ -59,6 +60,7 @@ impl Disk {
             random: fastrand::Rng::with_seed(seed),
             fault: None,
             capacity: u64::MAX,
+            read_only: false,
             locked: false,
             boot: 0,
             contents: BTreeMap::new(),
@@ -130,6 +132,7 @@ impl Disk {
     }
 
     pub(super) fn create(&mut self, name: &str) -> io::Result<u64> {
+        self.writable()?;
         if self.names.contains_key(name) {
             return Err(Errno::EEXIST.into());
         }
@@ -145,12 +148,14 @@ impl Disk {
     }
 
     pub(super) fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        self.writable()?;
         self.inode(from)?;
         self.rename_by(NameChange::Rename(from.to_owned(), to.to_owned()));
         Ok(())
     }
 
     pub(super) fn remove(&mut self, name: &str) -> io::Result<()> {
+        self.writable()?;
         self.inode(name)?;
         self.rename_by(NameChange::Remove(name.to_owned()));
         Ok(())
@@ -193,6 +198,7 @@ impl Disk {
     }
 
     pub(super) fn change(&mut self, inode: u64, change: Change) -> io::Result<()> {
+        self.writable()?;
         let before = self.len(inode);
         let after = match &change {
             Change::Write(offset, bytes) => before.max(offset + bytes.len() as u64),
@@ -223,6 +229,10 @@ impl Disk {
                 survive(&mut content.durable, &change, &mut self.random);
             }
         }
+    }
+
+    fn writable(&self) -> io::Result<()> {
+        if self.read_only { Err(Errno::EROFS.into()) } else { Ok(()) }
     }
 
     fn rename_by(&mut self, change: NameChange) {
