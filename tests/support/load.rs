@@ -38,10 +38,11 @@ impl Load {
         let progress = Arc::new(Watch::default());
         let answered: Vec<bool> = writers.iter().map(|writer| writer.way.is_answered()).collect();
         progress.update(|p: &mut Progress| p.acknowledged = vec![0; writers.len()]);
-        let clients = writers.into_iter().enumerate().map(|(place, writer)| {
+        let paces: Vec<Vec<usize>> = writers.iter().map(|writer| pace(writer, &writers)).collect();
+        let clients = writers.into_iter().zip(paces).enumerate().map(|(place, (writer, pace))| {
             let (stream, datagram) = (daemon.files().stream_socket(), daemon.files().datagram_socket());
             let progress = Arc::clone(&progress);
-            thread::spawn(move || writer.run(stream, datagram, &progress, place))
+            thread::spawn(move || writer.run(stream, datagram, &progress, place, pace))
         });
         let clients = clients.collect();
         Load { progress, answered, clients, admin: daemon.files().admin_socket() }
@@ -84,6 +85,20 @@ impl Load {
     pub fn join(self) -> Vec<Account> {
         self.clients.into_iter().map(|client| client.join().expect("a client has not failed")).collect()
     }
+}
+
+/// The places of those whose progress a writer without answers keeps up with: those with answers that write where it does, so that
+/// it does not bury their records under its own where its topic is slow. Where there is none, all with answers.
+fn pace(writer: &Writer, writers: &[Writer]) -> Vec<usize> {
+    let places = |wanted: &dyn Fn(&Writer) -> bool| -> Vec<usize> {
+        (0..)
+            .zip(writers)
+            .filter(|(_, other)| other.way.is_answered() && wanted(other))
+            .map(|(place, _)| place)
+            .collect()
+    };
+    let same_topic = places(&|other| other.topic == writer.topic);
+    if same_topic.is_empty() { places(&|_| true) } else { same_topic }
 }
 
 /// Runs writers that have a number of records to their end.

@@ -146,8 +146,18 @@ impl Writer {
 
     /// Writes until it has written all or is told to stop, and waits for the answers. Ends early, and without failing, when
     /// the daemon closes the connection: what was not answered then is missing in the account.
-    pub fn run(self, stream: PathBuf, datagram: PathBuf, progress: &Watch<Progress>, place: usize) -> Account {
-        let mut run = Run { account: Account { writer: self, sent: 0, answers: BTreeMap::new() }, progress, place };
+    ///
+    /// `place` is its own in `progress`, `pace` those of the clients that it keeps up with while it gets no answers itself.
+    pub fn run(
+        self,
+        stream: PathBuf,
+        datagram: PathBuf,
+        progress: &Watch<Progress>,
+        place: usize,
+        pace: Vec<usize>,
+    ) -> Account {
+        let mut run =
+            Run { account: Account { writer: self, sent: 0, answers: BTreeMap::new() }, progress, place, pace };
         match run.account.writer.way {
             Way::Datagram => run.write_datagrams(&datagram),
             _ => run.write_stream(Client::connect(&stream)),
@@ -161,6 +171,7 @@ struct Run<'a> {
     account: Account,
     progress: &'a Watch<Progress>,
     place: usize,
+    pace: Vec<usize>,
 }
 
 impl Run<'_> {
@@ -178,7 +189,7 @@ impl Run<'_> {
         if self.account.writer.records.is_some() {
             return;
         }
-        let total = |progress: &mut Progress| progress.acknowledged.iter().sum::<u64>();
+        let total = |progress: &mut Progress| self.pace.iter().map(|place| progress.acknowledged[*place]).sum::<u64>();
         let seen = self.progress.update(total);
         let went_on =
             self.progress.wait(PROGRESS_TIMEOUT, |progress| (progress.stop || total(progress) > seen).then_some(()));
