@@ -105,7 +105,8 @@ fn set_config(port: u16, kind: i8, resource: &str, name: &str, value: &str) -> R
     all_done("the configuration was not changed", response.responses.iter().map(|result| result.error_code))
 }
 
-fn all_done(failure: &str, mut codes: impl Iterator<Item = i16>) -> Result<(), String> {
+/// An error with the first code that says that something was not done.
+pub fn all_done(failure: &str, mut codes: impl Iterator<Item = i16>) -> Result<(), String> {
     match codes.find(|code| *code != 0) {
         None => Ok(()),
         Some(code) => Err(format!("{failure}: error {code}")),
@@ -162,7 +163,7 @@ fn metadata(port: u16, topics: Option<Vec<MetadataRequestTopic>>) -> io::Result<
 }
 
 /// One request on a connection of its own, and its answer.
-fn call<R: Request>(port: u16, version: i16, request: &R) -> io::Result<R::Response> {
+pub fn call<R: Request>(port: u16, version: i16, request: &R) -> io::Result<R::Response> {
     let header = RequestHeader::default().with_request_api_key(R::KEY).with_request_api_version(version);
     let mut body = BytesMut::new();
     header.encode(&mut body, R::header_version(version)).map_err(io::Error::other)?;
@@ -182,10 +183,12 @@ fn call<R: Request>(port: u16, version: i16, request: &R) -> io::Result<R::Respo
     R::Response::decode(&mut answer, version).map_err(io::Error::other)
 }
 
-fn topic_name(name: &str) -> TopicName {
+/// A topic's name as Kafka's messages have it.
+pub fn topic_name(name: &str) -> TopicName {
     TopicName(string(name))
 }
 
-fn string(text: &str) -> StrBytes {
+/// A string as Kafka's messages have it.
+pub fn string(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
 }

@@ -10,10 +10,11 @@ use crate::cluster::{self, Cluster};
 use crate::support::balance::{check, check_counted, check_read, read, settled_ledger};
 use crate::support::cluster::{Cluster as _, unique};
 use crate::support::daemon::{Daemon, Extra};
+use crate::support::kcat;
 use crate::support::load::Load;
 use crate::support::scenario::{SOON, held_records, mixed_writers};
 use crate::support::watch::poll;
-use crate::support::writer::{By, Way, Writer};
+use crate::support::writer::{Account, By, Way, Writer};
 
 /// Records of each client between one event and the next.
 const STRETCH: u64 = 60;
@@ -28,6 +29,13 @@ enum Event {
     MorePartitions,
     TooFewInSync,
     SmallerMessages,
+}
+
+/// Whether the daemon may read what it writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    Allowed,
+    Forbidden,
 }
 
 /// Topics that differ in what may happen to them.
@@ -48,6 +56,10 @@ impl Topics {
         cluster.create_topic(&topics.wandering, 3, 2, &[forever, ("min.insync.replicas", "1")]);
         cluster.create_topic(&topics.growing, 2, 3, &[forever]);
         topics
+    }
+
+    fn names(&self) -> [&str; 3] {
+        [&self.main, &self.wandering, &self.growing]
     }
 
     fn writers(&self) -> Vec<Writer> {
@@ -97,9 +109,9 @@ impl Topics {
                 cluster.set_topic_config(&self.main, "min.insync.replicas", "2");
             }
             Event::SmallerMessages => {
-                // Room for the largest record, and not for three of them.
+                // Room for the largest record, and not for three of them. One record a batch is slow where much is held.
                 cluster.set_topic_config(&self.main, "max.message.bytes", "220");
-                load.wait_for_each(STRETCH);
+                load.wait_for_each(STRETCH / 6);
                 cluster.set_topic_config(&self.main, "max.message.bytes", "1048588");
             }
         }
@@ -108,7 +120,7 @@ impl Topics {
 
 /// All events, in an order of chance; what it was is printed.
 #[expect(clippy::print_stdout, reason = "to be seen when the test fails")]
-fn run(cluster: &mut Cluster, daemon: &Daemon) -> Load {
+fn run(cluster: &mut Cluster, daemon: &Daemon, reading: Reading) -> Vec<Account> {
     let seed = env::var("SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().expect("SEED is a number"));
     let mut random = fastrand::Rng::with_seed(seed);
     let mut events = [
@@ -122,8 +134,16 @@ fn run(cluster: &mut Cluster, daemon: &Daemon) -> Load {
         Event::SmallerMessages,
     ];
     random.shuffle(&mut events);
-    println!("SEED={seed}: {events:?}");
+    println!("SEED={seed}: reading {reading:?}, {events:?}");
     let topics = Topics::create(cluster);
+    if reading == Reading::Forbidden {
+        topics.names().into_iter().for_each(|topic| cluster.forbid_reading(topic));
+        let (status, stderr) = kcat::try_consume(&cluster.bootstrap(), &topics.main);
+        assert!(
+            !status.success() && stderr.contains("Topic authorization failed"),
+            "it can be read: {status} {stderr}"
+        );
+    }
     let load = Load::start(daemon, topics.writers());
     for event in events {
         load.wait_for_each(STRETCH);
@@ -131,28 +151,54 @@ fn run(cluster: &mut Cluster, daemon: &Daemon) -> Load {
         topics.happen(event, cluster, daemon, &load);
     }
     load.wait_for_each(STRETCH);
-    load
+    let accounts = load.finish();
+    let ledger = settled_ledger(daemon, accounts.iter().map(|account| u64::from(account.sent)).sum());
+    println!("{ledger}");
+    if reading == Reading::Forbidden {
+        topics.names().into_iter().for_each(|topic| cluster.allow_reading(topic));
+    }
+    accounts
 }
 
-#[test]
-fn chaos_loses_doubles_and_reorders_nothing() {
+/// Nothing makes a broker forget a producer, so nothing is even possibly doubled.
+fn nothing_is_forgotten(reading: Reading) {
     let Some(mut cluster) = cluster::exclusive() else { return };
     let cluster = cluster.deref_mut();
     let daemon = Daemon::start(&cluster.bootstrap(), "");
-    let load = run(cluster, &daemon);
-    check(cluster, &daemon, &load.finish());
+    let accounts = run(cluster, &daemon, reading);
+    check(cluster, &daemon, &accounts);
 }
 
-#[test]
-fn chaos_doubles_only_what_is_counted_where_brokers_forget_producers() {
+/// Brokers forget a producer within seconds of its last record's time.
+fn producers_are_forgotten(reading: Reading) {
     let Some(mut cluster) = cluster::exclusive() else { return };
     let cluster = cluster.deref_mut();
     let kafka = "producer_id_expiration = \"20s\"";
     let daemon = Daemon::start(&cluster.bootstrap(), Extra { kafka, ..Extra::default() });
     cluster.set_cluster_config("producer.id.expiration.ms", "20000");
-    let load = run(cluster, &daemon);
-    check_counted(cluster, &daemon, &load.finish());
+    let accounts = run(cluster, &daemon, reading);
+    check_counted(cluster, &daemon, &accounts);
     cluster.set_cluster_config("producer.id.expiration.ms", "86400000");
+}
+
+#[test]
+fn chaos_loses_doubles_and_reorders_nothing() {
+    nothing_is_forgotten(Reading::Allowed);
+}
+
+#[test]
+fn chaos_loses_doubles_and_reorders_nothing_of_what_may_not_be_read() {
+    nothing_is_forgotten(Reading::Forbidden);
+}
+
+#[test]
+fn chaos_doubles_only_what_is_counted_where_brokers_forget_producers() {
+    producers_are_forgotten(Reading::Allowed);
+}
+
+#[test]
+fn chaos_doubles_only_what_is_counted_where_brokers_forget_producers_of_what_may_not_be_read() {
+    producers_are_forgotten(Reading::Forbidden);
 }
 
 #[test]

@@ -35,7 +35,7 @@ const CLUSTER_ID: &str = "Zm9yZWJheS10ZXN0cy0wMA";
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long elections, new topics and replicas that catch up may take.
-const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
+pub const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Below Linux's range for outgoing connections: there, a stopped node's port could be taken by a client's connection,
 /// and a client that tries it again and again can even connect to itself.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
@@ -337,6 +337,9 @@ fn properties_file(directory: &Path, id: i32) -> PathBuf {
 
 /// Small and quick where it does not matter, as in production where it does: three replicas, two of which must have a
 /// record, no unclean elections. Leaders move only when a test moves them or takes their node away.
+///
+/// There are rules about who may do what, and none until a test makes one. The controllers speak among themselves before they can have
+/// read any, so they know each other by a password; everybody else is `User:ANONYMOUS`.
 fn properties(id: i32, port: u16, controller_port: u16, voters: &str, directory: &Path) -> String {
     let data = directory.join(format!("data{id}"));
     format!(
@@ -346,7 +349,14 @@ fn properties(id: i32, port: u16, controller_port: u16, voters: &str, directory:
          listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}\n\
          advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
          controller.listener.names=CONTROLLER\n\
-         listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT\n\
+         listener.security.protocol.map=CONTROLLER:SASL_PLAINTEXT,PLAINTEXT:PLAINTEXT\n\
+         sasl.mechanism.controller.protocol=PLAIN\n\
+         listener.name.controller.sasl.enabled.mechanisms=PLAIN\n\
+         listener.name.controller.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule \
+         required username=\"node\" password=\"node\" user_node=\"node\";\n\
+         authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n\
+         super.users=User:node\n\
+         allow.everyone.if.no.acl.found=true\n\
          log.dirs={}\n\
          default.replication.factor={NODES}\n\
          min.insync.replicas=2\n\

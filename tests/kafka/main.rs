@@ -11,6 +11,7 @@ mod any_cluster;
 mod cluster;
 mod console_consumer;
 mod jars;
+mod permissions;
 
 mod chaos;
 mod check;

@@ -50,6 +50,9 @@ pub fn check_counted(cluster: &impl Cluster, daemon: &Daemon, accounts: &[Accoun
     let ledger = settled_ledger(daemon, sent);
     assert_eq!((&ledger["accepted"], &ledger["delivered"]), (&sent.into(), &sent.into()), "{ledger}");
     let counted = ledger["possible_duplicates"].as_u64().expect("it is a number");
+    // Nothing here makes another cause possible, and each record has one.
+    let causes = ["old", "refused", "unsettled"].map(|cause| &ledger["possible_duplicates_by_cause"][cause]);
+    assert_eq!(causes.into_iter().filter_map(Value::as_u64).sum::<u64>(), counted, "{ledger}");
     let balance = Balance { may_be_twice: counted, ..Balance::of(accounts) };
     assert_eq!(balance.check(&read(cluster, accounts), Ending::Settled), sent);
 }

@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::io::{self, Write};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use serde::de::{self, Deserialize, Deserializer, Visitor};
@@ -51,13 +51,24 @@ pub fn is_installed_or_say(skipped: &str) -> bool {
 /// Reads all of a topic that is there now: sorted by partition, each partition in the order it was read.
 #[track_caller]
 pub fn consume(bootstrap: &str, topic: &str) -> Vec<ReadRecord> {
-    let mut kcat = Command::new("kcat");
-    kcat.args(["-C", "-e", "-q", "-J", "-o", "beginning", "-X", "check.crcs=true", "-b", bootstrap, "-t", topic]);
-    let (status, stdout, stderr) = run(kcat, Stdio::null(), TIMEOUT);
+    let (status, stdout, stderr) = run(consume_command(bootstrap, topic), Stdio::null(), TIMEOUT);
     assert!(status.success(), "kcat could not read {topic}: {status}\n{stderr}");
     let mut records = parse(&stdout);
     records.sort_by_key(|record| record.partition);
     records
+}
+
+/// How kcat ends, and what it says, when it tries to read a topic that it may not be allowed to.
+#[track_caller]
+pub fn try_consume(bootstrap: &str, topic: &str) -> (ExitStatus, String) {
+    let (status, _, stderr) = run(consume_command(bootstrap, topic), Stdio::null(), TIMEOUT);
+    (status, stderr)
+}
+
+fn consume_command(bootstrap: &str, topic: &str) -> Command {
+    let mut kcat = Command::new("kcat");
+    kcat.args(["-C", "-e", "-q", "-J", "-o", "beginning", "-X", "check.crcs=true", "-b", bootstrap, "-t", topic]);
+    kcat
 }
 
 /// Produces a record for each line, without a key, and waits until all are acknowledged.
