@@ -15,6 +15,7 @@ mod permissions;
 
 mod chaos;
 mod check;
+mod crash;
 mod deliver;
 mod independent_readers;
 mod inquiries;
