@@ -22,6 +22,8 @@ pub struct Partition {
     pub fates: Vec<Fate>,
     pub settled: u64,
     pub sent: Vec<Sent>,
+    /// Of the lane that the next batch is sent in.
+    pub epoch: i16,
 }
 
 /// A log.
@@ -45,6 +47,9 @@ impl Partition {
     }
 
     pub fn settle(&mut self, range: IndexRange, fate: Fate) {
+        if fate != Fate::Delivered {
+            self.end_lane(range, fate);
+        }
         for index in range.first..=range.last {
             let at = &mut self.fates[index as usize];
             if index >= self.settled && *at == Fate::Held {
@@ -59,6 +64,20 @@ impl Partition {
         }
         for sent in std::mem::take(&mut self.sent) {
             self.send(sent);
+        }
+    }
+
+    /// Behind a dead letter what was sent counts no longer; behind a drop it may be there.
+    fn end_lane(&mut self, range: IndexRange, fate: Fate) {
+        let is_held = |index: u64| index >= self.settled && self.fates[index as usize] == Fate::Held;
+        let epoch = self.epoch;
+        let of_lane: Vec<_> = self.sent.iter().filter(|sent| sent.epoch == epoch).map(|sent| sent.range).collect();
+        let was_sent = |index: u64| of_lane.iter().any(|range| (range.first..=range.last).contains(&index));
+        if (range.first..=range.last).any(|index| is_held(index) && was_sent(index)) {
+            self.epoch += 1;
+            if fate == Fate::Dead {
+                self.sent.retain(|sent| sent.epoch != epoch);
+            }
         }
     }
 

@@ -163,7 +163,8 @@ impl World {
             tags: &tags,
             data: &data,
         };
-        let sent = self.random.bool().then(|| sent(first, first + u64::from(count) - 1, first as i32));
+        let epoch = self.model.partitions[&number].epoch;
+        let sent = self.random.bool().then(|| sent(first, first + u64::from(count) - 1, epoch, first as i32));
         let mut entries = vec![Entry::Records(records)];
         entries.extend(sent.map(|sent| Entry::Sent { partition: number, sent }));
         let result = self.log().append(&entries);
@@ -230,7 +231,8 @@ impl World {
                 self.took("dead", result, |model| settle(model, number, range, Fate::Dead));
             }
             2 => {
-                let sent = sent(range.first, range.last, self.random.i32(0..));
+                let epoch = self.model.partitions[&number].epoch;
+                let sent = sent(range.first, range.last, epoch, self.random.i32(0..));
                 let result = self.log().append(&[Entry::Sent { partition: number, sent }]);
                 self.took("send", result, |model| model.partitions.get_mut(&number).expect("it is known").send(sent));
             }
@@ -328,8 +330,8 @@ impl World {
     }
 }
 
-fn sent(first: u64, last: u64, base_sequence: i32) -> Sent {
-    Sent { range: IndexRange { first, last }, producer_id: 1, epoch: 0, base_sequence, topic_id: [1; 16] }
+fn sent(first: u64, last: u64, epoch: i16, base_sequence: i32) -> Sent {
+    Sent { range: IndexRange { first, last }, producer_id: 1, epoch, base_sequence, topic_id: [1; 16] }
 }
 
 fn settle(model: &mut Model, number: u32, range: IndexRange, fate: Fate) {

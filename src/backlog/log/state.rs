@@ -8,7 +8,7 @@ mod partition;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::entry::{Acknowledged, Entry, IndexRange, Placed, Records, Sent};
+use super::entry::{Acknowledged, Entry, IndexRange, MAY_BE_DELIVERED, Placed, Records, Sent};
 
 /// At most so many batches are remembered for a partition: five are in flight at most, and each may have been split several times. What the
 /// oldest beyond them say is not lost: their records are then unproven.
@@ -108,6 +108,13 @@ pub struct Gone {
     pub dead: bool,
 }
 
+/// Why records will not be delivered, with the owner's reason.
+#[derive(Clone, Copy)]
+enum GoneBy {
+    Dropped(u32),
+    Dead(u32),
+}
+
 impl Default for KafkaPosition {
     fn default() -> Self {
         KafkaPosition { offset: -1, leader_epoch: -1, topic_id: [0; 16] }
@@ -140,8 +147,8 @@ impl State {
                 partition.sent(*sent);
             }
             Entry::Acknowledged(acknowledged) => self.acknowledged(acknowledged),
-            Entry::Dropped { partition, range, reason } => self.gone(*partition, *range, Some(*reason)),
-            Entry::Dead { partition, range, .. } => self.gone(*partition, *range, None),
+            Entry::Dropped { partition, range, reason } => self.gone(*partition, *range, GoneBy::Dropped(*reason)),
+            Entry::Dead { partition, range, reason } => self.gone(*partition, *range, GoneBy::Dead(*reason)),
             Entry::Placed { partition, placed } => self.placed(*partition, placed),
             Entry::Cluster { id } => self.cluster_id = id.to_vec(),
             Entry::Retired { partition } => {
@@ -207,20 +214,25 @@ impl State {
         partition.settle(range.last + 1);
     }
 
-    fn gone(&mut self, number: u32, range: IndexRange, dropped: Option<u32>) {
+    fn gone(&mut self, number: u32, range: IndexRange, by: GoneBy) {
         let (partition, ledger) = self.reach(number, range.last);
+        let is_clean_dead = matches!(by, GoneBy::Dead(reason) if reason & MAY_BE_DELIVERED == 0);
         for piece in partition.still_held(range) {
-            match dropped {
-                Some(reason) => {
+            partition.end_lane(piece, is_clean_dead);
+            match by {
+                GoneBy::Dropped(reason) => {
                     add(&mut ledger.dropped, reason, piece.count());
                     add(&mut partition.dropped, reason, piece.count());
                 }
-                None => {
+                GoneBy::Dead(_) => {
+                    if !is_clean_dead {
+                        ledger.possible_duplicates = ledger.possible_duplicates.saturating_add(piece.count());
+                    }
                     ledger.dead = ledger.dead.saturating_add(piece.count());
                     partition.dead = partition.dead.saturating_add(piece.count());
                 }
             }
-            partition.insert_gone(Gone { range: piece, dead: dropped.is_none() });
+            partition.insert_gone(Gone { range: piece, dead: matches!(by, GoneBy::Dead(_)) });
         }
         partition.settle(partition.settled);
     }

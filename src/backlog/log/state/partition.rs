@@ -14,6 +14,13 @@ impl Partition {
         IndexRange::new(self.settled, self.next.checked_sub(1)?)
     }
 
+    /// Records below this index that are held.
+    pub fn held_before(&self, index: u64) -> u64 {
+        let last = index.min(self.next).checked_sub(1);
+        let range = last.and_then(|last| IndexRange::new(self.settled, last));
+        range.map_or(0, |range| range.count().saturating_sub(self.excluded(range)))
+    }
+
     /// Whether a record of this range must be kept: it is not settled, and not wholly gone.
     pub fn needs(&self, range: IndexRange) -> bool {
         let gone = self.gone_at(range.first.max(self.settled));
@@ -34,15 +41,35 @@ impl Partition {
     }
 
     pub(super) fn sent(&mut self, sent: Sent) {
+        // It is read again: a checkpoint may know more than what stands behind it.
+        let is_of_ended_lane =
+            self.lane.is_some_and(|lane| lane.producer_id == sent.producer_id && sent.epoch < lane.epoch);
+        let left = rest_of(sent, self.settled).filter(|left| !is_of_ended_lane && !self.sent.contains(left));
+        let Some(left) = left else { return };
         let next_sequence = sequence_behind(sent.base_sequence, sent.range.count());
         self.lane = Some(LaneNote { producer_id: sent.producer_id, epoch: sent.epoch, next_sequence });
-        let Some(sent) = rest_of(sent, self.settled).filter(|sent| !self.sent.contains(sent)) else { return };
         if self.sent.len() >= SENT_MAX
             && let Some(forgotten) = self.sent.pop_front()
         {
             self.unproven = self.unproven.max(forgotten.range.last + 1);
         }
-        self.sent.push_back(sent);
+        self.sent.push_back(left);
+    }
+
+    /// These records will not be delivered. If the lane gave them numbers, it ends: nothing that was sent behind them can be accepted
+    /// there any more, and what is sent next opens its next epoch. What was sent in it stays as what may be there, unless it is
+    /// known that nothing of it is.
+    pub(super) fn end_lane(&mut self, gone: IndexRange, nothing_is_there: bool) {
+        let Some(lane) = self.lane else { return };
+        let is_of_lane = |sent: &Sent| (sent.producer_id, sent.epoch) == (lane.producer_id, lane.epoch);
+        let overlaps = |sent: &Sent| sent.range.first <= gone.last && gone.first <= sent.range.last;
+        if !self.sent.iter().any(|sent| is_of_lane(sent) && overlaps(sent)) {
+            return;
+        }
+        if nothing_is_there {
+            self.sent.retain(|sent| !is_of_lane(sent));
+        }
+        self.lane = lane.epoch.checked_add(1).map(|epoch| LaneNote { epoch, next_sequence: 0, ..lane });
     }
 
     /// Everything before `settled` is done with, and what is gone behind it, too.

@@ -153,7 +153,7 @@ fn a_batch_that_is_settled_in_part_keeps_the_rest_under_the_numbers_it_was_sent_
     assert_eq!(left(&state), [(range(5, 9), 3)], "its piece is the same batch");
     life.iter().for_each(|entry| state.apply(entry, 2));
     assert_eq!(left(&state), [(range(5, 9), 3)], "and is so when all is read again");
-    state.apply(&dropped(0, range(5, 6)), 2);
+    state.apply(&acknowledged(0, 6), 2);
     assert_eq!(left(&state), [(range(7, 9), 5)]);
     assert_eq!(state.partitions[&0].lane.unwrap().next_sequence, 8, "the lane goes on behind the whole");
 }
@@ -165,6 +165,35 @@ fn a_batch_that_there_is_no_room_for_leaves_its_records_unproven() {
     (0..many).for_each(|index| state.apply(&sent(0, range(index, index), index as i32), 1));
     let partition = &state.partitions[&0];
     assert_eq!((partition.sent.len(), partition.sent[0].range, partition.unproven), (SENT_MAX, range(2, 2), 2));
+}
+
+#[test]
+fn behind_a_dead_letter_the_lane_begins_anew_and_what_was_sent_counts_no_longer() {
+    let sent = |range, base_sequence| sent(0, range, base_sequence);
+    let mut state = state(&[records(0, 0, 10), sent(range(0, 2), 5), sent(range(3, 4), 8), sent(range(0, 0), 5)]);
+    let dead = |first, last, reason| Entry::Dead { partition: 0, range: range(first, last), reason };
+    state.apply(&dead(8, 8, 3), 1);
+    assert_eq!(state.partitions[&0].sent.len(), 3, "it was never sent");
+    state.apply(&dead(0, 0, 3), 1);
+    let next = LaneNote { producer_id: 9, epoch: 3, next_sequence: 0 };
+    assert_eq!((state.partitions[&0].lane, state.partitions[&0].sent.len()), (Some(next), 0));
+    state.apply(&dead(0, 0, 3), 1);
+    assert_eq!(state.partitions[&0].lane, Some(next), "once");
+    assert_eq!(state.ledger.possible_duplicates, 0);
+}
+
+#[test]
+fn behind_what_may_be_there_all_the_same_what_was_sent_stays_but_the_lane_begins_anew() {
+    for gone in
+        [dropped(0, range(0, 0)), Entry::Dead { partition: 0, range: range(0, 0), reason: 3 | MAY_BE_DELIVERED }]
+    {
+        let state = state(&[records(0, 0, 10), sent(0, range(0, 0), 5), sent(0, range(1, 4), 6), gone.clone()]);
+        let partition = &state.partitions[&0];
+        assert_eq!(partition.sent.iter().map(|sent| sent.range).collect::<Vec<_>>(), [range(1, 4)], "{gone:?}");
+        assert_eq!(partition.lane.map(|lane| (lane.epoch, lane.next_sequence)), Some((3, 0)));
+        assert_eq!(state.ledger.possible_duplicates, u64::from(matches!(gone, Entry::Dead { .. })));
+        assert_eq!((partition.held_before(5), partition.held_before(u64::MAX)), (4, 9));
+    }
 }
 
 #[test]
