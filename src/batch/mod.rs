@@ -17,15 +17,12 @@ use crate::queue::compressibility::Compressibility;
 use crate::queue::item::{Item, Payload};
 use crate::queue::partition::Partition;
 use crate::queue::receipt::Mark;
-use crate::queue::window::{Built, Side, Window};
+use crate::queue::window::{BATCH_OVERHEAD_BYTES, Built, Side, Window};
 use crate::record::TimestampMs;
 use crate::wire::codec::Codec;
 use crate::wire::record_batch::{BatchBuilder, SealedBatch, from_opaque};
 
 pub use split::{ORIGINAL_TIMESTAMP_HEADER, measure, split, split_marks, uncompressed, with_time};
-
-/// What a batch is charged beside its bytes.
-pub const BATCH_OVERHEAD_BYTES: usize = 256;
 
 /// Bursts that are looked at before the first of them is taken.
 const LOOK_AHEAD: usize = 16;
@@ -53,12 +50,20 @@ impl Cutter {
         let mut taken_bytes = 0;
         let mut opaque = None;
         let mut released = 0;
+        let mut first_index = 0;
         loop {
             if window.front.is_empty() {
                 look_ahead(partition, &mut window.front);
             }
             let Some(item) = window.front.front_mut() else { break };
             let before = item.left_bytes();
+            let index = if window.is_stored { item.next_index().unwrap_or_default() } else { 0 };
+            match self.builder.count() {
+                0 => first_index = index,
+                // A batch is a range of the log: where records are missing there, it ends.
+                count if window.is_stored && index != first_index + u64::from(count) => break,
+                _ => {}
+            }
             if let Payload::Batch(batch) = item.payload() {
                 if self.builder.count() > 0 {
                     break;
@@ -104,7 +109,7 @@ impl Cutter {
         partition.batched(sealed.count(), taken_bytes);
         let charged = sealed.len_bytes() + BATCH_OVERHEAD_BYTES;
         budget.charge(charged);
-        window.built = Some(Box::new(built(sealed, marks, charged, rules)));
+        window.built = Some(Box::new(Built { first_index, ..built(sealed, marks, charged, rules) }));
         true
     }
 
@@ -149,7 +154,7 @@ fn built(sealed: SealedBatch, marks: Vec<Mark>, charged: usize, rules: CutRules)
         Some(limit) if sealed.max_timestamp() < limit => Side::Old,
         _ => Side::Fresh,
     };
-    Built { sealed, side, marks, charged, counted: false }
+    Built { sealed, side, marks, charged, counted: false, first_index: 0 }
 }
 
 #[cfg(test)]

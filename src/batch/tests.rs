@@ -246,3 +246,25 @@ async fn a_batch_is_old_only_if_its_newest_record_is() {
     assert_eq!(side(mixed.clone(), Some(100)), Side::Old);
     assert_eq!(side(mixed, None), Side::Fresh);
 }
+
+#[tokio::test]
+async fn of_a_stored_partition_a_batch_is_a_range_of_the_log() {
+    let (partition, budget) = (partition(), Budget::new(1 << 20));
+    for first_index in [7, 9, 20] {
+        let mut item = Item::records(run(&[10, 10]), VecDeque::new(), Instant::now());
+        item.set_first_index(first_index);
+        budget.charge(item.charged_bytes());
+        partition.push(item);
+    }
+    let mut cutter = Cutter::default();
+    let mut window = partition.window();
+    window.is_stored = true;
+    let mut cut = |max_bytes| {
+        assert!(cutter.cut(&partition, &mut window, rules(max_bytes), &budget));
+        let built = window.built.take().unwrap();
+        (built.first_index, built.sealed.count())
+    };
+    assert_eq!(cut(1), (7, 1));
+    assert_eq!(cut(1000), (8, 3), "records 11 to 19 are missing");
+    assert_eq!(cut(1000), (20, 2));
+}

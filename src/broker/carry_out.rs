@@ -32,7 +32,7 @@ impl Context {
                         mark.receipt.settle(Outcome::Delivered { partition: id, base_offset });
                     }
                 }
-                Effect::DeadLetter { batch, code, message, may_be_delivered } => {
+                Effect::DeadLetter { batch, code, message, may_be_delivered, note: _ } => {
                     let name = codes::name(code);
                     let words = message.unwrap_or_else(|| format!("refused by Kafka: {name}"));
                     if let Some(events) = self.said.dead.admit() {
@@ -67,6 +67,8 @@ impl Context {
                     self.budget.charge(more);
                     self.budget.release(less);
                 }
+                // No partition is stored yet.
+                Effect::Note(_) => {}
                 Effect::KafkaLost => error!(
                     %topic,
                     partition = id,

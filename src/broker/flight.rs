@@ -27,7 +27,8 @@ use super::sabotage::{Rule, holds};
 use super::verdict::{Action, refuses, verdict};
 use crate::queue::ledger::DuplicateCause;
 use crate::queue::window::{
-    Attempt, ConnectionId, Flight, MAX_BATCHES, Phase, Setback, Side, Version, Window, comes_before,
+    Attempt, Batch, ConnectionId, Flight, LaneState, MAX_BATCHES, Phase, SentNote, Setback, Side, Version, Window,
+    comes_before,
 };
 use crate::record::TimestampMs;
 use crate::wire::codes::{KAFKA_STORAGE_ERROR, NOT_LEADER_OR_FOLLOWER, UNKNOWN_TOPIC_OR_PARTITION};
@@ -45,7 +46,9 @@ impl Window {
         forgotten_after: Duration,
         effects: &mut Vec<Effect>,
     ) {
-        let is_another_topic = self.topic_id != topic_id;
+        // Perhaps the earlier start did not know the id.
+        let was_unknown = self.topic_id.is_nil() && self.lane.is_some_and(|lane| lane.inherited);
+        let is_another_topic = self.topic_id != topic_id && !was_unknown;
         self.topic_id = topic_id;
         match &self.flight {
             Some(flight) if flight.connection == connection => {
@@ -102,16 +105,24 @@ impl Window {
         if let Some(built) = &mut self.built {
             built.side = if is_old(built.sealed.max_timestamp()) { Side::Old } else { Side::Fresh };
         }
+        let counted_until = self.counted_until;
         for batch in self.batches.iter_mut().filter(|batch| batch.side == Side::Fresh && is_old(batch.max_timestamp)) {
             batch.side = Side::Old;
-            if batch.lost && !std::mem::replace(&mut batch.counted, true) {
-                effects.push(Effect::PossibleDuplicates(batch.count, DuplicateCause::Old));
+            if batch.lost {
+                count(batch, counted_until, DuplicateCause::Old, effects);
             }
+        }
+        // The notes do not say which of the two ids it was.
+        if let (Some(lane), Some(oldest)) = (self.lane.as_mut().filter(|lane| lane.inherited), self.batches.front()) {
+            lane.side = oldest.side;
         }
     }
 
     /// What may be sent now. [`Next::New`] still depends on what the new batch turns out to be: [`Window::may_send_built`].
     pub fn next(&self, now: Instant) -> Next {
+        if self.unburied > 0 {
+            return Next::Nothing;
+        }
         let Some(flight) = &self.flight else { return Next::New };
         if let Some(moment) = flight.not_before.filter(|moment| *moment > now) {
             return Next::NotBefore(moment);
@@ -120,7 +131,13 @@ impl Window {
         match &flight.phase {
             Phase::Go => {}
             _ if in_flight > 0 || flight.inquiry.is_some() => return Next::Nothing,
-            Phase::Probe { list, .. } => return list.front().map_or(Next::Nothing, |attempt| Next::Resend(*attempt)),
+            Phase::Probe { list, .. } => {
+                return list
+                    .front()
+                    .filter(|attempt| !self.waits_for_note(attempt))
+                    .copied()
+                    .map_or(Next::Nothing, Next::Resend);
+            }
             Phase::Follow => return Next::Follow,
             Phase::Ask | Phase::Scan(_) | Phase::NewId(_) => return Next::Inquire,
         }
@@ -138,6 +155,7 @@ impl Window {
             // A batch that was cut in two may have made more of them.
             Some(_) if in_flight >= MAX_BATCHES => Next::Nothing,
             Some(batch) if others_fly && (oldest_is_old || batch.side == Side::Old) => Next::Nothing,
+            Some(batch) if batch.note == SentNote::Written => Next::Nothing,
             Some(batch) => Next::Resend(batch.attempt()),
             None if self.batches.len() >= MAX_BATCHES || others_fly && oldest_is_old => Next::Nothing,
             None if self.is_in_doubt() => Next::Nothing,
@@ -151,6 +169,7 @@ impl Window {
         self.built.as_ref().is_some_and(|built| {
             self.batches.is_empty()
                 || built.side == Side::Fresh
+                    && !self.lane.is_some_and(|lane| lane.inherited)
                     && self.lane.is_some_and(|lane| lane.side == Side::Fresh)
                     && self.batches.iter().all(|batch| batch.side == Side::Fresh)
         })
@@ -214,8 +233,8 @@ impl Window {
         batch.in_doubt = true;
         batch.lost |= is_lost;
         // It may be carried out after the broker has forgotten the producer, whatever is found before.
-        if batch.side == Side::Old && batch.lost && !std::mem::replace(&mut batch.counted, true) {
-            effects.push(Effect::PossibleDuplicates(batch.count, DuplicateCause::Old));
+        if batch.side == Side::Old && batch.lost {
+            count(batch, self.counted_until, DuplicateCause::Old, effects);
         }
     }
 
@@ -263,6 +282,7 @@ impl Window {
     pub(super) fn succeeded(&mut self, attempt: Attempt, base_offset: i64, now: Instant, effects: &mut Vec<Effect>) {
         let (start, end) = (attempt.stamp.base_sequence, attempt.end());
         let mut last_side = Side::Fresh;
+        let acknowledged = effects.len();
         while let Some(batch) = self.batches.pop_front_if(|batch| !comes_before(end, batch.attempt().end())) {
             last_side = batch.side;
             let first = batch.stamp.base_sequence;
@@ -273,11 +293,14 @@ impl Window {
         if base_offset >= 0 {
             self.acknowledged_end = Some(base_offset.saturating_add(attempt.count.into()));
         }
+        self.note_acknowledged(acknowledged, effects);
         if let Some(lane) = &mut self.lane {
             lane.proven = true;
         }
-        // An old batch in the fresh lane: the broker may forget that lane now, so the next one is another.
-        if last_side == Side::Old && self.batches.is_empty() && self.lane.is_some_and(|lane| lane.side == Side::Fresh) {
+        // An old batch in the fresh lane: the broker may forget that lane now, so the next one is another. And what an earlier start
+        // has left goes in its lane, the rest in one of this start's.
+        let is_done_with = |lane: LaneState| lane.inherited || last_side == Side::Old && lane.side == Side::Fresh;
+        if self.batches.is_empty() && self.lane.is_some_and(is_done_with) {
             self.lane = None;
         }
         let Some(flight) = &mut self.flight else { return };
@@ -294,6 +317,14 @@ impl Window {
         flight.inquiries_failed = 0;
         flight.attempts = 0;
         flight.not_before = None;
+    }
+}
+
+/// Counts what of a batch has not been counted as a possible duplicate.
+pub(super) fn count(batch: &mut Batch, counted_until: u64, cause: DuplicateCause, effects: &mut Vec<Effect>) {
+    let records = batch.count_rest(counted_until);
+    if records > 0 {
+        effects.push(Effect::PossibleDuplicates(records, cause));
     }
 }
 

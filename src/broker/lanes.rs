@@ -6,9 +6,8 @@
 
 use super::flight::Effect;
 use super::sabotage::{Rule, holds};
-use crate::batch::BATCH_OVERHEAD_BYTES;
 use crate::queue::receipt::Mark;
-use crate::queue::window::{Attempt, Batch, Built, LaneState, Phase, Side, Window};
+use crate::queue::window::{Attempt, BATCH_OVERHEAD_BYTES, Batch, Built, LaneState, Phase, SentNote, Side, Window};
 use crate::wire::record_batch::{Lane, SealedBatch, Stamp, next_sequence};
 
 /// The producer ids of this start of the daemon.
@@ -36,14 +35,17 @@ impl Window {
         let side = self.built.as_ref()?.side;
         let lane = match self.lane {
             Some(lane) if lane.side == side => lane,
+            // Nothing has been sent in it, and its success is to be the fence against what an earlier start sent before.
+            Some(lane) if lane.inherited && self.batches.is_empty() => LaneState { side, ..lane },
             _ => self.open_lane(side, ids)?,
         };
-        let Built { sealed, marks, charged, counted, .. } = *self.built.take()?;
+        let Built { sealed, marks, charged, counted, first_index, .. } = *self.built.take()?;
         self.built = self.flight.as_mut().and_then(|flight| flight.renumbered.pop_front());
         self.note_epoch(lane);
         let stamp = Stamp { lane: lane.lane, base_sequence: lane.next_sequence };
         self.lane = Some(LaneState { next_sequence: next_sequence(lane.next_sequence, sealed.count()), ..lane });
-        let batch = Batch { charged, counted, ..numbered(sealed, marks, stamp, side) };
+        let note = self.first_note();
+        let batch = Batch { charged, counted, first_index, note, ..numbered(sealed, marks, stamp, side) };
         let attempt = batch.attempt();
         self.batches.push_back(batch);
         Some(attempt)
@@ -58,7 +60,7 @@ impl Window {
         match i16::try_from(self.next_epoch[id_of as usize]) {
             Ok(epoch) => {
                 let lane = Lane { producer_id: own_id.unwrap_or(ids.of(id_of)), epoch };
-                Some(LaneState { lane, side, next_sequence: 0, proven: false })
+                Some(LaneState { lane, side, next_sequence: 0, proven: false, inherited: false })
             }
             // Beginning again with 0, or going on with the last one, brokers could take a batch for one that they have, and drop it.
             Err(_) => {
@@ -97,15 +99,19 @@ impl Window {
         match state.lane.epoch.checked_add(1) {
             Some(epoch) => {
                 let lane = Lane { epoch, ..state.lane };
-                let state = LaneState { lane, side: state.side, next_sequence: 0, proven: false };
+                let state = LaneState { lane, next_sequence: 0, proven: false, ..state };
                 self.note_epoch(state);
                 self.lane = Some(state);
             }
+            None if state.inherited => {}
             None => self.next_epoch[state.side as usize] = i16::MAX.unsigned_abs() + 1,
         }
     }
 
-    fn note_epoch(&mut self, LaneState { lane, side, .. }: LaneState) {
+    fn note_epoch(&mut self, LaneState { lane, side, inherited, .. }: LaneState) {
+        if inherited {
+            return;
+        }
         let id_of = if holds(Rule::OldHasOwnId) { side } else { Side::Fresh };
         let next = &mut self.next_epoch[id_of as usize];
         *next = (*next).max(lane.epoch.unsigned_abs() + 1);
@@ -113,11 +119,11 @@ impl Window {
 }
 
 fn without_numbers(batch: Batch) -> Box<Built> {
-    let Batch { bytes, side, marks, charged, counted, .. } = batch;
-    Box::new(Built { sealed: SealedBatch::reopen(&bytes), side, marks, charged, counted })
+    let Batch { bytes, side, marks, charged, counted, first_index, .. } = batch;
+    Box::new(Built { sealed: SealedBatch::reopen(&bytes), side, marks, charged, counted, first_index })
 }
 
-/// A batch that gets its numbers.
+/// A batch that gets its numbers; it is not of a stored window.
 pub(super) fn numbered(sealed: SealedBatch, marks: Vec<Mark>, stamp: Stamp, side: Side) -> Batch {
     let (count, max_timestamp) = (sealed.count(), sealed.max_timestamp());
     let charged = sealed.len_bytes() + BATCH_OVERHEAD_BYTES;
@@ -134,5 +140,7 @@ pub(super) fn numbered(sealed: SealedBatch, marks: Vec<Mark>, stamp: Stamp, side
         lost: false,
         counted: false,
         restamped: false,
+        first_index: 0,
+        note: SentNote::Durable,
     }
 }

@@ -15,6 +15,7 @@ pub mod identity;
 mod inquiry;
 pub mod lanes;
 mod lateness;
+mod notes;
 pub mod sabotage;
 mod scan;
 pub mod schedule;

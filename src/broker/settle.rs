@@ -114,11 +114,11 @@ impl Window {
         let first = oldest.stamp.base_sequence;
         let offset = |sequence: i32| sequence.wrapping_sub(first) & i32::MAX;
         let mut count = 0;
+        let counted_until = self.counted_until;
         for batch in self.batches.iter_mut().filter(|batch| !batch.counted) {
             let at = offset(batch.stamp.base_sequence);
             if batch.in_doubt || covered.iter().any(|(start, end)| (offset(*start)..offset(*end)).contains(&at)) {
-                batch.counted = true;
-                count += batch.count;
+                count += batch.count_rest(counted_until);
             }
         }
         if count > 0 {

@@ -18,8 +18,11 @@ const ITEM_OVERHEAD_BYTES: usize = 144;
 /// A deep queue has left the caches, so an item is kept small: one cache line and a half.
 const _: () = assert!(size_of::<Item>() <= 96);
 
-/// What a receipt is charged.
+/// What room for a receipt is charged.
 const MARK_BYTES: usize = 32;
+
+/// The index of an item that has none.
+const NO_INDEX: u64 = u64::MAX;
 
 /// The records of an item.
 #[derive(Debug)]
@@ -63,28 +66,37 @@ pub struct Item {
     /// Of a run, which no frame limit lets grow to 4 GiB.
     taken_bytes: u32,
     taken: u32,
+    /// Never grows, so neither does what the item is charged.
     marks: VecDeque<Mark>,
     arrived: Instant,
-    charged: usize,
+    first_index: u64,
 }
 
 impl Item {
     /// A burst of records that arrived at `arrived`. `marks` are in the order of the records they stand for.
     pub fn records(mut run: Run, marks: VecDeque<Mark>, arrived: Instant) -> Box<Self> {
         run.trim();
-        let charged = run.capacity_bytes() + marks.len() * MARK_BYTES + ITEM_OVERHEAD_BYTES;
-        Self::new(Payload::Records(run), marks, arrived, charged)
+        Self::new(Payload::Records(run), marks, arrived)
     }
 
     /// A ready-made batch.
     pub fn batch(batch: OpaqueBatch, receipt: Option<Receipt>, arrived: Instant) -> Box<Self> {
-        let charged = batch.records.len() + size_of::<OpaqueBatch>() + ITEM_OVERHEAD_BYTES;
         let marks = receipt.into_iter().map(|receipt| Mark { at: 0, receipt }).collect();
-        Self::new(Payload::Batch(Box::new(batch)), marks, arrived, charged)
+        Self::new(Payload::Batch(Box::new(batch)), marks, arrived)
     }
 
-    fn new(payload: Payload, marks: VecDeque<Mark>, arrived: Instant, charged: usize) -> Box<Self> {
-        Box::new(Item { payload, taken_bytes: 0, taken: 0, marks, arrived, charged })
+    fn new(payload: Payload, marks: VecDeque<Mark>, arrived: Instant) -> Box<Self> {
+        Box::new(Item { payload, taken_bytes: 0, taken: 0, marks, arrived, first_index: NO_INDEX })
+    }
+
+    /// The item is in the log: its first record, taken or not, has this index there.
+    pub fn set_first_index(&mut self, index: u64) {
+        self.first_index = index;
+    }
+
+    /// The index of the oldest record that has not been taken; `None` for an item that is not in the log.
+    pub fn next_index(&self) -> Option<u64> {
+        (self.first_index != NO_INDEX).then(|| self.first_index.saturating_add(self.taken.into()))
     }
 
     /// Its records.
@@ -94,7 +106,11 @@ impl Item {
 
     /// The bytes it is charged in the memory budget, for as long as it exists.
     pub fn charged_bytes(&self) -> usize {
-        self.charged
+        let records = match &self.payload {
+            Payload::Records(run) => run.capacity_bytes(),
+            Payload::Batch(batch) => batch.records.len() + size_of::<OpaqueBatch>(),
+        };
+        records + self.marks.capacity() * MARK_BYTES + ITEM_OVERHEAD_BYTES
     }
 
     /// When it was read from its socket.

@@ -15,8 +15,10 @@
 pub mod budget;
 pub mod compressibility;
 pub mod drainer;
+pub mod inherit;
 pub mod item;
 pub mod ledger;
+pub mod note;
 pub mod partition;
 pub mod receipt;
 pub mod signal;

@@ -3,6 +3,8 @@
 //! This is the data alone, so that it outlives every connection; the rules by which it changes are `broker::flight`
 //! (`docs/` has them in words). All of it lies behind the partition's lock and is touched by its drainer only.
 
+mod phase;
+
 use std::collections::VecDeque;
 
 use bytes::Bytes;
@@ -15,9 +17,14 @@ use super::receipt::Mark;
 use crate::record::TimestampMs;
 use crate::wire::record_batch::{Lane, SealedBatch, Stamp, next_sequence};
 
+pub use phase::{Parked, Phase, Refusal, Setback, Why};
+
 /// At most so many batches of a partition between the oldest unacknowledged and the newest sent: what a broker remembers
 /// of a producer (`ProducerStateEntry.NUM_BATCHES_TO_RETAIN`).
 pub const MAX_BATCHES: usize = 5;
+
+/// What a batch is charged beside its bytes.
+pub const BATCH_OVERHEAD_BYTES: usize = 256;
 
 /// One connection to a broker, never the same number twice in a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +50,8 @@ pub struct LaneState {
     pub next_sequence: i32,
     /// It has had a success: brokers know it.
     pub proven: bool,
+    /// An earlier start of the daemon opened it, or it is a later epoch of one such.
+    pub inherited: bool,
 }
 
 /// A batch that has no numbers: it was never sent, or is to be sent in another lane than before.
@@ -58,6 +67,19 @@ pub struct Built {
     pub charged: usize,
     /// Counted as a possible duplicate already, under numbers that it had before.
     pub counted: bool,
+    /// Its first record's index in the log; means nothing where the window is not stored.
+    pub first_index: u64,
+}
+
+/// How far the note is that a batch is sent. Nothing of the batch leaves before it is on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SentNote {
+    /// Not asked for: the batch has not had its turn.
+    Missing,
+    /// Given to the log.
+    Written,
+    /// On disk, or not needed.
+    Durable,
 }
 
 /// A batch that has been sent: frozen.
@@ -85,6 +107,10 @@ pub struct Batch {
     pub counted: bool,
     /// Its records have been given another time, since theirs was refused.
     pub restamped: bool,
+    /// Its first record's index in the log; means nothing where the window is not stored.
+    pub first_index: u64,
+    /// Whether the log knows that it is sent.
+    pub note: SentNote,
 }
 
 /// A batch as it was before it was cut into pieces with the same numbers. It is in doubt: whichever of it and its first piece lands
@@ -106,87 +132,6 @@ pub struct Attempt {
     pub stamp: Stamp,
     /// And its number of records.
     pub count: u32,
-}
-
-/// What the flight is about.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Phase {
-    /// Send: what was sent before, oldest first, then what is new.
-    #[default]
-    Go,
-    /// Error 45 on the oldest: something later is there. Ask which number was the last.
-    Ask,
-    /// Send these alone, one after the other, until one succeeds.
-    Probe {
-        /// The next one first.
-        list: VecDeque<Attempt>,
-        /// What a success is to show.
-        why: Why,
-    },
-    /// Look for what was sent in Kafka's log.
-    Scan(Why),
-    /// Send a new batch, whose success proves all before it.
-    Follow,
-    /// All epochs of this side's producer id are used up: ask for another id.
-    NewId(Side),
-}
-
-/// What a probe or a scan is for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Why {
-    /// An old batch in doubt is looked for before it is sent again.
-    Resend,
-    /// Which of them is there?
-    Which {
-        /// Some could not be asked: they were refused for what they are.
-        refused: bool,
-    },
-    /// The oldest is in doubt and refused: is it there?
-    Settle(Refusal),
-    /// Is all before it there?
-    Follows,
-    /// An old one answered 45.
-    Forgotten,
-    /// The lane is fenced.
-    Fenced,
-}
-
-/// A refusal that speaks of the records in a batch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// Kafka's error code.
-    pub code: i16,
-    /// The broker's words.
-    pub message: Option<String>,
-    /// It speaks of every record: none of them will ever be taken.
-    pub of_all: bool,
-}
-
-/// The first answer of a flight that was no success; acted on when all answers are in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Setback {
-    /// The broker answered an error.
-    Refused {
-        /// Which attempt.
-        attempt: Attempt,
-        /// Kafka's error code.
-        code: i16,
-        /// The broker's words.
-        message: Option<String>,
-        /// Places in the batch of the records that are at fault, if the broker says.
-        records: Vec<u32>,
-    },
-    /// A success at an offset that was acknowledged before: Kafka's log has shrunk.
-    LogShrunk,
-}
-
-/// Why a partition makes no progress.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Parked {
-    /// Kafka's error code.
-    pub code: i16,
-    /// The broker's words, if it had any.
-    pub message: Option<String>,
 }
 
 /// In which of its drainer's lists a partition stands.
@@ -226,6 +171,12 @@ pub struct Window {
     pub acknowledged_end: Option<i64>,
     /// Whether compressing its batches pays.
     pub compressibility: Compressibility,
+    /// Its records are in the log, which is told what becomes of them: [`Note`](super::note::Note).
+    pub is_stored: bool,
+    /// Dead letters of a stored window whose notes have not been given to the log.
+    pub unburied: u32,
+    /// Records with a lower index were counted as possible duplicates by an earlier start.
+    pub counted_until: u64,
 }
 
 /// The state of a flight.
@@ -297,6 +248,19 @@ impl Batch {
     pub fn attempt(&self) -> Attempt {
         Attempt { stamp: self.stamp, count: self.count }
     }
+
+    /// How many of its records have been counted as possible duplicates; all below `counted_until` were by an earlier start.
+    pub fn counted_records(&self, counted_until: u64) -> u32 {
+        let before = counted_until.saturating_sub(self.first_index).min(self.count.into());
+        if self.counted { self.count } else { before as u32 }
+    }
+
+    /// From now on all of them are counted; returns how many were not.
+    pub fn count_rest(&mut self, counted_until: u64) -> u32 {
+        let rest = self.count - self.counted_records(counted_until);
+        self.counted = true;
+        rest
+    }
 }
 
 impl Attempt {
@@ -313,6 +277,17 @@ pub fn comes_before(a: i32, b: i32) -> bool {
 }
 
 impl Window {
+    /// For a stored window: the note that `attempt` is sent is on disk. False if it waits for none: it was numbered anew meanwhile.
+    pub fn noted(&mut self, attempt: Attempt) -> bool {
+        let waits = |batch: &&mut Batch| batch.note == SentNote::Written && batch.attempt() == attempt;
+        self.batches.iter_mut().find(waits).map(|batch| batch.note = SentNote::Durable).is_some()
+    }
+
+    /// For a stored window: the note of a dead letter has been given to the log.
+    pub fn buried(&mut self) {
+        self.unburied = self.unburied.saturating_sub(1);
+    }
+
     /// Records in batches that are not settled.
     pub fn batched_records(&self) -> u64 {
         let renumbered = self.flight.iter().flat_map(|flight| &flight.renumbered);

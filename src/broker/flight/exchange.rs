@@ -5,6 +5,7 @@ use tokio::time::Instant;
 use crate::backoff::Backoff;
 use crate::config::{InvalidTimestampPolicy, UnprovenPolicy};
 use crate::queue::ledger::DuplicateCause;
+use crate::queue::note::Note;
 use crate::queue::window::{Attempt, Batch};
 use crate::record::TimestampMs;
 use crate::wire::record_batch::Lane;
@@ -76,6 +77,9 @@ pub enum Effect {
         message: Option<String>,
         /// An earlier attempt may have delivered them all the same.
         may_be_delivered: bool,
+        /// Of a stored window: for the log when the dead letter is kept elsewhere, before any other note. Nothing else of the partition is sent
+        /// until [`Window::buried`](crate::queue::window::Window::buried): a later acknowledgement would settle these records, too.
+        note: Option<Note>,
     },
     /// So many records may be there twice.
     PossibleDuplicates(u32, DuplicateCause),
@@ -94,6 +98,8 @@ pub enum Effect {
         /// Bytes to give back.
         less: usize,
     },
+    /// For the log, in this order: [`Window::may_leave`](crate::queue::window::Window::may_leave). Only stored windows have notes.
+    Note(Note),
     /// Kafka no longer has what it had acknowledged (an unclean election, a re-created topic).
     KafkaLost,
 }

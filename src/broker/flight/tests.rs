@@ -13,10 +13,9 @@ use bytes::Bytes;
 
 use super::*;
 use crate::backoff::Backoff;
-use crate::batch::BATCH_OVERHEAD_BYTES;
 use crate::broker::lanes::ProducerIds;
 use crate::config::{InvalidTimestampPolicy, UnprovenPolicy};
-use crate::queue::window::{Batch, Built};
+use crate::queue::window::{BATCH_OVERHEAD_BYTES, Batch, Built};
 use crate::record::{Record, Run, TimestampMs};
 use crate::wire::codec::Codec;
 use crate::wire::record_batch::{BatchBuilder, records};
@@ -43,7 +42,7 @@ fn built_of(numbers: Range<u32>, timestamp: impl Fn(u32) -> TimestampMs) -> Box<
     run.records_from(0).for_each(|record| builder.append(record.timestamp, record.suffix));
     let sealed = builder.finish(Codec::None, None).0;
     let charged = sealed.len_bytes() + BATCH_OVERHEAD_BYTES;
-    Box::new(Built { charged, sealed, side: Side::Fresh, marks: vec![], counted: false })
+    Box::new(Built { charged, sealed, side: Side::Fresh, marks: vec![], counted: false, first_index: 0 })
 }
 
 /// What holds at `now`: records older than `old_before` are old, the wall clock says 1000.

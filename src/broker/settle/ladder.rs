@@ -5,7 +5,7 @@
 //! and waits for replication, what the leader says of its producers proves nothing (it shows what is not committed). When every
 //! probe answers 45, round after round, Kafka has lost what it had acknowledged, or forgotten the producer.
 
-use crate::broker::flight::{Effect, Finding, Question, Terms};
+use crate::broker::flight::{Effect, Finding, Question, Terms, count};
 use crate::broker::lanes::ProducerIds;
 use crate::broker::sabotage::{Rule, holds};
 use crate::broker::verdict::{Action, speaks_of_records, verdict};
@@ -198,10 +198,9 @@ impl Window {
                 if let Some(flight) = &mut self.flight {
                     flight.scanned = true;
                 }
-                let oldest = self.batches.front_mut().filter(|batch| !is_absent && !batch.counted);
+                let oldest = self.batches.front_mut().filter(|_| !is_absent);
                 if let Some(oldest) = oldest {
-                    oldest.counted = true;
-                    effects.push(Effect::PossibleDuplicates(oldest.count, DuplicateCause::Old));
+                    count(oldest, self.counted_until, DuplicateCause::Old, effects);
                 }
             }
             Why::Settle(refusal) => self.probe_behind(refusal, terms, effects),

@@ -7,14 +7,14 @@
 
 use tracing::error;
 
-use crate::batch::{BATCH_OVERHEAD_BYTES, measure, split, split_marks, uncompressed, with_time};
+use crate::batch::{measure, split, split_marks, uncompressed, with_time};
 use crate::broker::flight::{Effect, Terms};
 use crate::broker::lanes::numbered;
 use crate::broker::sabotage::{Rule, holds};
 use crate::config::InvalidTimestampPolicy;
 use crate::queue::ledger::DuplicateCause;
 use crate::queue::receipt::Mark;
-use crate::queue::window::{Batch, Built, Parked, Phase, Refusal, Side, Version, Why, Window};
+use crate::queue::window::{BATCH_OVERHEAD_BYTES, Batch, Built, Parked, Phase, Refusal, Side, Version, Why, Window};
 use crate::wire::WireError;
 use crate::wire::codes;
 use crate::wire::record_batch::{Lane, SealedBatch, Stamp, next_sequence};
@@ -61,13 +61,15 @@ impl Window {
             let (attempt, bytes, charged) = (whole.attempt(), whole.bytes.clone(), whole.charged);
             flight.versions.push(Version { attempt, bytes, charged });
         }
-        let Batch { stamp, side, counted, lost, restamped, .. } = whole;
+        let Batch { stamp, side, counted, lost, restamped, mut first_index, .. } = whole;
+        let note = self.first_note();
         let mut sequence = stamp.base_sequence;
         let mut more = 0;
         for (place, (sealed, marks)) in with_marks(pieces, whole.marks).into_iter().enumerate() {
             let stamp = Stamp { base_sequence: sequence, ..stamp };
             sequence = next_sequence(sequence, sealed.count());
-            let batch = Batch { counted, lost, restamped, ..numbered(sealed, marks, stamp, side) };
+            let batch = Batch { counted, lost, restamped, first_index, note, ..numbered(sealed, marks, stamp, side) };
+            first_index += u64::from(batch.count);
             more += batch.charged;
             self.batches.insert(place, batch);
         }
@@ -88,7 +90,8 @@ impl Window {
     ) {
         let Refusal { code, message, of_all } = refusal;
         if let Some(batch) = self.batches.pop_front_if(|batch| batch.count == 1 || of_all) {
-            effects.push(Effect::DeadLetter { batch, code, message, may_be_delivered });
+            let note = self.bury(&batch, code, may_be_delivered);
+            effects.push(Effect::DeadLetter { batch, code, message, may_be_delivered, note });
             return self.new_epoch(effects);
         }
         self.new_epoch(effects);
@@ -106,13 +109,16 @@ impl Window {
                 return self.damaged(&cause, terms);
             }
         };
-        let Built { marks, charged: less, counted, side, .. } = *whole;
+        let Built { marks, charged: less, counted, side, first_index, .. } = *whole;
         let mut more = 0;
+        let mut end = first_index + u64::from(whole.sealed.count());
         let Some(flight) = &mut self.flight else { return };
         for (sealed, marks) in with_marks(pieces, marks).into_iter().rev() {
             let charged = sealed.len_bytes() + BATCH_OVERHEAD_BYTES;
             more += charged;
-            flight.renumbered.push_front(Box::new(Built { sealed, side, marks, charged, counted }));
+            end -= u64::from(sealed.count());
+            let first_index = end;
+            flight.renumbered.push_front(Box::new(Built { sealed, side, marks, charged, counted, first_index }));
         }
         self.built = flight.renumbered.pop_front();
         effects.push(Effect::Recharged { more, less });

@@ -23,6 +23,17 @@ impl Slot {
         let forgotten_after = self.context.forgotten_after();
         window.adopt(link.id, partition.topic().id(), now, forgotten_after, &mut self.effects);
         window.age(self.context.old_before(partition.topic(), self.clock_ahead), &mut self.effects);
+        let attempt = self.next_attempt(partition, window, link, now)?;
+        window.may_leave(attempt, &mut self.effects).then_some(attempt)
+    }
+
+    fn next_attempt(
+        &mut self,
+        partition: &Arc<Partition>,
+        window: &mut Window,
+        link: &Link,
+        now: Instant,
+    ) -> Option<Attempt> {
         match window.next(now) {
             Next::Resend(attempt) => Some(attempt),
             Next::NotBefore(_) | Next::Nothing => None,

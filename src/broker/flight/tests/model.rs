@@ -13,62 +13,20 @@ use crate::queue::receipt::{Answers, Mark, Outcome, Request};
 use crate::wire::codes::*;
 use crate::wire::record_batch::{Stamp, next_sequence};
 
+mod climate;
 mod faults;
+mod kills;
 mod questions;
 mod searches;
 
+use climate::{Climate, Without};
+use kills::Disk;
 use questions::Scan;
 
 const RECORDS: u32 = 40;
 const STEPS: u32 = 500;
 const FAULTS: u32 = 14;
 const FRESH: i64 = OLD + 1;
-
-/// What can happen beside lost connections, ambiguous answers, leaders that change and brokers that restart.
-#[derive(Clone, Copy, Debug, Default)]
-struct Climate {
-    /// `max.message.bytes` goes down and up.
-    limits: bool,
-    /// One record is refused for what it is, now and then.
-    poison: bool,
-    /// There are stretches of old records, and brokers forget a producer whose last batch is old.
-    old: bool,
-    /// Old and fresh records stand in one batch, too.
-    mixed: bool,
-    /// The topic may not be read: nothing is found out.
-    unreadable: bool,
-    /// A leader is elected that has not all that was acknowledged.
-    unclean: bool,
-}
-
-/// A rule taken away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Without {
-    Nothing,
-    FirstFlightAlone,
-    FirstFlightAlonePerLane,
-    OldestFirst,
-    /// 3, 6 and 56 are taken as "not appended".
-    DoubtWhenTheLeaderMoved,
-    /// Error 45 on the oldest is answered with a new epoch.
-    Probes,
-    /// Old batches under the id of the others.
-    IdOfTheOld,
-    /// What is in doubt is sent again under a new epoch.
-    SameLaneAgain,
-    /// What is cut gets a new epoch at once.
-    SplitsKeepNumbers,
-    /// A batch with an old record in it is cut in its lane like any other.
-    MixedAreNotSplit,
-    /// The last sequence number that the leader knows is taken for the proof.
-    SuccessProves,
-    /// Scans go to the high watermark.
-    ScanToTheLogsEnd,
-    /// Old batches in doubt are counted only when they cannot be looked for.
-    OldOnLostConnectionsAreCounted,
-    /// What is in doubt and refused is given up at once, and not counted.
-    SettledBeforeGivenUp,
-}
 
 /// The open connection: requests in order, the first of them perhaps waiting to be replicated, and answers on their way.
 struct Line {
@@ -105,6 +63,7 @@ struct World {
     taken: [bool; RECORDS as usize],
     /// Bytes charged and not given back.
     charged: usize,
+    disk: Disk,
 }
 
 type Held = Result<(), String>;
@@ -141,7 +100,9 @@ impl World {
             taken: [false; RECORDS as usize],
             cuts_and_forgets: climate.mixed && climate.limits && seed % 2 == 1,
             charged: 0,
+            disk: Disk::new(),
         };
+        world.window.is_stored = climate.kills;
         world.faults *= if world.cuts_and_forgets { 8 } else { 1 };
         world.connect().unwrap();
         world
@@ -198,7 +159,8 @@ impl World {
                         mark.receipt.settle(Outcome::Delivered { partition: 0, base_offset });
                     }
                 }
-                Effect::DeadLetter { batch, code, .. } => {
+                Effect::DeadLetter { batch, code, note, .. } => {
+                    self.disk.unburied.extend(note);
                     if numbers_of(&batch.bytes) != [self.poison] || code != INVALID_RECORD {
                         return Err("a dead letter, and nothing was wrong with it".into());
                     }
@@ -215,6 +177,7 @@ impl World {
                 Effect::KafkaLost if self.taken.contains(&true) => {}
                 Effect::KafkaLost => return Err("a false alarm: Kafka has lost nothing".into()),
                 Effect::Recharged { more, less } => self.charged = self.charged + more - less,
+                Effect::Note(note) => self.disk.write(note),
                 Effect::RefreshMetadata | Effect::Restamped(_) | Effect::TooLarge(_) | Effect::CodecRefused => {}
             }
         }
@@ -240,7 +203,10 @@ impl World {
         let mut built = built_of(records.clone(), |number| if is_old[number as usize] { OLD } else { FRESH });
         let is_old = built.sealed.max_timestamp() == OLD && self.without != Without::IdOfTheOld;
         built.side = if is_old { Side::Old } else { Side::Fresh };
-        built.marks = vec![Mark { at: 0, receipt: self.request.receipt(records.start, records.len() as u32) }];
+        built.first_index = records.start.into();
+        if !self.climate.kills {
+            built.marks = vec![Mark { at: 0, receipt: self.request.receipt(records.start, records.len() as u32) }];
+        }
         self.charged += built.charged;
         self.window.built = Some(built);
         true
@@ -257,18 +223,22 @@ impl World {
             }
             Next::Resend(attempt) => self.other_attempt(attempt),
             Next::New if self.build() && self.window.may_send_built() => {
-                self.window.seal_built(IDS).ok_or("out of epochs")?
+                self.window.seal_built(self.ids()).ok_or("out of epochs")?
             }
             Next::New => return Ok(()),
             Next::Follow => {
                 self.build();
-                match self.window.seal_follower(IDS) {
+                self.take_away_the_lane_of_followers();
+                match self.window.seal_follower(self.ids()) {
                     Some(attempt) => attempt,
                     None => return self.act(|window, terms, effects| window.nothing_follows(terms, effects)),
                 }
             }
             Next::Inquire => return self.inquire(),
         };
+        if !self.may_leave(attempt)? {
+            return Ok(());
+        }
         let bytes = self.window.bytes_of(&attempt).ok_or("what is to be sent is not there")?.clone();
         self.line.requests.push_back((attempt, bytes));
         self.window.sent(attempt);
@@ -346,6 +316,7 @@ impl World {
 
     /// All that is on its way comes a step further.
     fn go_on(&mut self) -> Held {
+        self.sync();
         self.run_request();
         self.brokers.replicate();
         self.answer_waiting();
@@ -355,6 +326,10 @@ impl World {
     }
 
     fn step(&mut self) -> Held {
+        if self.climate.kills && self.random.u32(..4) == 0 {
+            self.sync();
+            return Ok(());
+        }
         match self.random.u32(..if self.cuts_and_forgets { 30 } else { 21 }) {
             21.. => return self.fault(),
             20 => return self.go_on_scanning(),

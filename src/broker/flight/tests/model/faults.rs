@@ -40,7 +40,8 @@ impl World {
         self.faults -= 1;
         let replica = self.random.usize(..2);
         // Where old and fresh records meet: in every other world only what makes pieces, and forgets them.
-        let kinds: &[u32] = if self.cuts_and_forgets { &[2, 7, 7, 8, 8] } else { &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10] };
+        let kinds: &[u32] =
+            if self.cuts_and_forgets { &[2, 7, 7, 8, 8, 11] } else { &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 11] };
         match *self.random.choice(kinds).unwrap() {
             0 if self.line.waiting.is_none() => {
                 if let Some((attempt, _)) = self.line.requests.pop_front() {
@@ -90,6 +91,7 @@ impl World {
                 self.zombies.clear();
                 self.lose_connection(true)?;
             }
+            11 if self.climate.kills => self.kill()?,
             _ => self.faults += 1,
         }
         Ok(())
