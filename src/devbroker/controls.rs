@@ -106,6 +106,11 @@ impl DevCluster {
         self.shared.change(|cluster| cluster.faults.order_lost_answers(at, n));
     }
 
+    /// Loses no more of what [`DevCluster::lose_requests`] and [`DevCluster::lose_answers`] have ordered.
+    pub fn end_losses(&self) {
+        self.shared.change(|cluster| cluster.faults.end_losses());
+    }
+
     /// Holds requests before they are carried out, until [`DevCluster::release_requests`]. What is held is carried out then, even
     /// if its client is gone.
     pub fn hold_requests(&self, at: At) {

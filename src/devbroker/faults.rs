@@ -73,6 +73,11 @@ impl Faults {
         self.lose_answers.push(Ordered { at, left });
     }
 
+    pub(super) fn end_losses(&mut self) {
+        self.lose_requests.clear();
+        self.lose_answers.clear();
+    }
+
     pub(super) fn order_error(&mut self, topic: &str, partition: i32, code: i16, left: u32, appended: bool) {
         self.errors.retain(|order| order.left > 0);
         self.errors.push(ErrorOrder { topic: topic.to_owned(), partition, code, left, appended });

@@ -10,6 +10,8 @@ mod support;
 #[expect(dead_code, reason = "the end-to-end suite uses the rest")]
 mod dev_kafka;
 
+mod power;
+mod stored;
 mod witness;
 
 use fastrand::Rng;
@@ -18,7 +20,7 @@ use forebay::devbroker::{At, DevCluster};
 use dev_kafka::DevKafka;
 use support::cluster::{Cluster, unique};
 use support::crash::{self, PARTITIONS, Plan, Topic};
-use support::daemon::Daemon;
+use support::daemon::{Daemon, Stopped};
 use support::kcat;
 
 const KILLS: u32 = 20;
@@ -49,10 +51,14 @@ fn harm(cluster: &mut DevKafka, topics: &[Topic], random: &mut Rng) {
 }
 
 fn run(topics: Vec<Topic>, config: &str) {
+    run_and_end(topics, config, Daemon::kill);
+}
+
+/// As `run`, with another way to end a daemon at once.
+fn run_and_end(topics: Vec<Topic>, config: &str, kill: impl FnMut(Daemon) -> Stopped) {
     let mut cluster = DevKafka::start(3);
     let plan = Plan { topics, config: config.to_owned(), ..Plan::from_environment(KILLS) };
-    let judgement =
-        crash::run(&mut cluster, &plan, |cluster, random| harm(cluster, &plan.topics, random), Daemon::kill);
+    let judgement = crash::run(&mut cluster, &plan, |cluster, random| harm(cluster, &plan.topics, random), kill);
     assert!(judgement.found > 0);
     if kcat::is_installed_or_say("reading with kcat") {
         for Topic { name, .. } in &plan.topics {

@@ -46,17 +46,19 @@ impl Run {
             value: Some(value(0, number, 20)),
             headers: vec![],
         });
-        let records = if stored { 4 } else { 2 };
-        let ledger = json!({
-            "accepted": records, "delivered": records, "held": 0, "dead_lettered": 0, "dropped": {}, "possible_duplicates": 0,
-        });
+        let ledger = match stored {
+            false => json!({"accepted": 2, "delivered": 2, "held": 0, "dead_lettered": 0, "dropped": {}}),
+            true => json!({"accepted": 4, "delivered": 4, "held_records": 0, "dead_lettered": 0, "dropped": 0}),
+        };
         let plan = Plan { kills: 1, seed: 0, config: String::new(), topics: vec![topic] };
         Run { plan, account: Account { client: 0, sent }, read: read.collect(), ledger }
     }
 
     fn judge(self) -> Judgement {
         let lives: Vec<Life> = (1..=2).map(|daemon| Life { daemon, ..Life::default() }).collect();
-        judge(&self.plan, &lives, &[self.account], &BTreeMap::from([("t".to_owned(), self.read)]), &self.ledger)
+        let read = BTreeMap::from([("t".to_owned(), self.read)]);
+        let of = if self.plan.topics[0].stored { "backlog" } else { "ledger" };
+        judge(&self.plan, &lives, &[self.account], &read, &json!({ of: self.ledger }))
     }
 
     /// Exactly one complaint, and what it is about.
@@ -195,11 +197,16 @@ fn a_changed_record_and_one_that_nobody_sent_are_seen() {
 
 #[test]
 fn a_ledger_that_does_not_agree_is_seen() {
-    for (name, value) in
-        [("accepted", json!(3)), ("delivered", json!(1)), ("held", json!(1)), ("dropped", json!({"stopped": 1}))]
-    {
+    let wrong =
+        [("accepted", json!(3)), ("delivered", json!(1)), ("held", json!(1)), ("dropped", json!({"stopped": 1}))];
+    for (name, value) in wrong {
         let mut run = Run::new(false);
         run.ledger[name] = value;
+        run.complains("the ledger does not agree");
+    }
+    for (name, value) in [("accepted", 5), ("delivered", 3), ("held_records", 1), ("dropped", 1)] {
+        let mut run = Run::new(true);
+        run.ledger[name] = json!(value);
         run.complains("the ledger does not agree");
     }
 }

@@ -110,6 +110,8 @@ impl Cluster for DevKafka {
     }
 
     fn start_all(&mut self) {
+        // One that loses what it gets does not serve.
+        self.cluster.end_losses();
         self.brokers().into_iter().for_each(|id| self.start_broker(id));
     }
 

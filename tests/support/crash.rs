@@ -139,7 +139,9 @@ pub fn run<C: Cluster + Send>(
     let mut random = Rng::with_seed(plan.seed);
     plan.topics.iter().for_each(|topic| cluster.create_topic(&topic.name, PARTITIONS));
     let config = format!("{CONFIG}{}", plan.config);
-    let mut files = DaemonFiles::new(&cluster.bootstrap(), Extra::from(config.as_str()));
+    // The smallest backlog takes no larger ones.
+    let extra = Extra { stream: "max_frame_size = \"1MiB\"", rest: &config, ..Extra::default() };
+    let mut files = DaemonFiles::new(&cluster.bootstrap(), extra);
     files.keep_when_failed();
     let shared = Watch::default();
     shared.update(|s: &mut Shared| s.answered = vec![0; CLIENTS as usize]);
@@ -211,14 +213,14 @@ fn last_life(files: DaemonFiles, shared: &Watch<Shared>) -> Daemon {
 /// All is drained, the ledger says what was done, the daemon ends well, and everything is read and judged.
 #[track_caller]
 fn settle(cluster: &impl Cluster, plan: &Plan, daemon: Daemon, lives: &[Life], accounts: &[Account]) -> Judgement {
-    let ledger = daemon.wait_for_status("nothing held", SOON, |status| {
-        let ledger = &status["ledger"];
-        (ledger["held"].as_u64()? == 0).then(|| ledger.clone())
+    let status = daemon.wait_for_status("nothing held", SOON, |status| {
+        let stored = status["backlog"]["held_records"].as_u64().unwrap_or_default();
+        (status["ledger"]["held"].as_u64()? == 0 && stored == 0).then(|| status.clone())
     });
     let stopped = daemon.stop();
     assert_eq!(stopped.code(), 0, "{}", stopped.log);
     let read = plan.topics.iter().map(|topic| (topic.name.clone(), cluster.read(&topic.name))).collect();
-    let judgement = judge(plan, lives, accounts, &read, &ledger);
+    let judgement = judge(plan, lives, accounts, &read, &status);
     say(&judgement.to_string());
     let seed = plan.seed;
     let files = stopped.files.config();

@@ -95,18 +95,22 @@ struct Judge<'a> {
     judgement: Judgement,
 }
 
-/// See the module. `read` is by topic, each partition in the order of its log; `ledger` that of the last daemon.
+/// See the module. `read` is by topic, each partition in the order of its log; `status` that of the last daemon.
 pub fn judge(
     plan: &Plan,
     lives: &[Life],
     accounts: &[Account],
     read: &BTreeMap<String, Vec<ReadRecord>>,
-    ledger: &Value,
+    status: &Value,
 ) -> Judgement {
     let accounts = accounts.iter().map(|account| (account.client, account)).collect();
     let (places, by_key, newest) = Default::default();
     let judgement = Judgement {
-        possible_duplicates: ledger["possible_duplicates"].as_u64().unwrap_or_default(),
+        // The backlog's are those of all lives.
+        possible_duplicates: ["ledger", "backlog"]
+            .map(|of| status[of]["possible_duplicates"].as_u64().unwrap_or_default())
+            .into_iter()
+            .fold(0, u64::max),
         ..Judgement::default()
     };
     let mut judge = Judge { plan, lives, accounts, places, by_key, newest, judgement };
@@ -120,7 +124,7 @@ pub fn judge(
     let mut clients: Vec<_> = judge.accounts.values().copied().collect();
     clients.sort_by_key(|account| account.client);
     clients.into_iter().for_each(|account| judge.account(account));
-    judge.ledger(ledger);
+    judge.ledger(status);
     judge.judgement
 }
 
@@ -251,22 +255,21 @@ impl<'a> Judge<'a> {
         sent.partition.or_else(|| self.by_key.get(&(sent.topic, sent.key?)).copied())
     }
 
-    /// Everything through the backlog: the ledger counts across all lives. Nothing of it: that of the last daemon counts what
-    /// that was sent.
-    fn ledger(&mut self, ledger: &Value) {
-        let stored = self.plan.topics.iter().filter(|topic| topic.stored).count();
+    /// What the backlog counts of what is stored, over all lives; or, where nothing is, what the last daemon counts of what it was sent.
+    fn ledger(&mut self, status: &Value) {
         let last_life = self.lives.last().map(|life| life.daemon);
-        let sent = self.accounts.values().flat_map(|account| &account.sent);
-        let expected = if stored == self.plan.topics.len() {
-            self.judgement.found
-        } else if self.plan.config.contains("[backlog]") {
-            return;
+        let is_stored = |sent: &Sent| self.plan.topics[sent.topic].stored;
+        let (ledger, held, expected) = if self.plan.topics.iter().any(|topic| topic.stored) {
+            let found = self.places.keys().filter(|(client, number)| is_stored(&self.accounts[client].sent[*number]));
+            (&status["backlog"], "held_records", found.count())
         } else {
-            sent.filter(|sent| Some(sent.life) == last_life).count() as u64
+            let sent = self.accounts.values().flat_map(|account| &account.sent);
+            (&status["ledger"], "held", sent.filter(|sent| Some(sent.life) == last_life).count())
         };
-        let expected = [("accepted", expected), ("delivered", expected), ("held", 0), ("dead_lettered", 0)];
+        let expected = [("accepted", expected), ("delivered", expected), (held, 0), ("dead_lettered", 0)];
         let differs = expected.iter().any(|(name, count)| ledger[*name] != *count);
-        if differs || ledger["dropped"].as_object().is_none_or(|dropped| !dropped.is_empty()) {
+        let dropped = ledger["dropped"].as_object().map_or(ledger["dropped"] != 0, |dropped| !dropped.is_empty());
+        if differs || dropped {
             self.complain(format!("the ledger does not agree: {ledger}, expected {expected:?}"));
         }
     }
