@@ -1,8 +1,8 @@
 //! The wiring: the only file that knows every part, and the order in which they start and stop.
 //!
-//! Start: sockets are bound (so that what is wrong with them is said at once) → cluster → brokers → ingest → `READY=1`. Kafka need
-//! not be there. Stop: ingest closes, what is held drains for at most `drain_timeout`, the brokers' tasks end, and what is left
-//! is counted as dropped and reported. A second signal skips the drain.
+//! Start: sockets are bound (so that what is wrong with them is said at once) → backlog → cluster → brokers → ingest → `READY=1`. Kafka need
+//! not be there. Stop: ingest closes, what is held in memory only drains for at most `drain_timeout`, the brokers' tasks end, what is
+//! stored is made durable, and what is left is counted as dropped and reported. A second signal skips the drain, never the store.
 //!
 //! A panic in a connection's task closes that connection. A panic in any other task stops the daemon in this same order.
 
@@ -18,6 +18,8 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::admin;
+use crate::backlog::log::error::LogError;
+use crate::backlog::log::storage::real::RealStorage;
 use crate::broker;
 use crate::cluster;
 use crate::cluster::dial::Dialer;
@@ -30,7 +32,9 @@ use crate::queue::ledger::{DropReason, Ledger};
 use crate::queue::topic::Topics;
 use crate::record::TimestampMs;
 use crate::route::{Router, placer};
+use crate::store::Store;
 
+mod backlog;
 mod notify;
 mod open_files;
 mod status;
@@ -53,13 +57,17 @@ pub enum Failure {
     /// The operating system refuses something that every process may do.
     #[error("cannot start: {0}")]
     System(#[from] std::io::Error),
+    /// The backlog cannot be opened.
+    #[error(transparent)]
+    Backlog(#[from] LogError),
+    /// What the backlog was given last may not be on its disk.
+    #[error("what was stored last may be lost: {0}")]
+    NotStored(LogError),
     /// A task that must run has ended.
     #[error("{0} has failed; this is a defect of forebay")]
     Task(&'static str),
     /// Records were still held in memory at the end.
-    #[error(
-        "{records} records were not delivered within drain_timeout and are lost: this version holds them in memory only"
-    )]
+    #[error("{records} records were not delivered within drain_timeout and are lost: they were held in memory only")]
     NotDelivered {
         /// How many.
         records: u64,
@@ -72,7 +80,8 @@ impl Failure {
         match self {
             Failure::Task(_) | Failure::System(_) => 1,
             Failure::Bind(BindError::Activation(_)) => 78,
-            Failure::Bind(_) => 73,
+            Failure::Bind(_) | Failure::Backlog(_) => 73,
+            Failure::NotStored(_) => 74,
             Failure::NotDelivered { .. } => 75,
         }
     }
@@ -103,6 +112,7 @@ struct Parts {
     ledger: Arc<Ledger>,
     senders: Arc<broker::Context>,
     view: Arc<status::View>,
+    store: Option<Store<RealStorage>>,
     /// The tasks that must run until they are told to stop: their name, if they have failed.
     core: JoinSet<Option<&'static str>>,
     /// Ends ingest's reading.
@@ -134,7 +144,6 @@ pub async fn run(config: Config, handed_over: HandedOver) -> Result<(), Failure>
 }
 
 fn start(config: &Arc<Config>, handed_over: HandedOver) -> Result<Parts, Failure> {
-    warn!("this version has no backlog: records are held in memory only, and a crash loses them");
     open_files::raise_limit(config);
     let listeners = ingest::bind_all(&config.listeners, handed_over)?;
     let admin_socket = stream_socket(&config.admin.socket)?;
@@ -142,11 +151,16 @@ fn start(config: &Arc<Config>, handed_over: HandedOver) -> Result<Parts, Failure
     let mut random = fastrand::Rng::new();
     let budget = Arc::new(Budget::new(config.memory.limit));
     let ledger = Arc::new(Ledger::default());
-    let topics = Arc::new(Topics::new(config.clone()));
+    let backlog::Opened { topics, store, cluster_id } = backlog::open(config, &budget, &ledger, now)?;
     let router = Router::new(topics.clone(), budget.clone(), ledger.clone());
     let kafka = &config.kafka;
     let dialer = Dialer::tcp(&kafka.client_id, kafka.socket_connection_setup_timeout);
     let (metadata, cluster) = cluster::metadata_task(config.clone(), topics.clone(), dialer.clone(), random.fork());
+    // What is stored for one cluster must not go to another.
+    let metadata = match &cluster_id {
+        Some(id) => metadata.of_cluster(id),
+        None => metadata,
+    };
     let senders =
         broker::Context::new(config.clone(), topics.clone(), budget, ledger.clone(), cluster.clone(), dialer, now);
     let counters = Arc::new(ingest::Counters::default());
@@ -162,7 +176,12 @@ fn start(config: &Arc<Config>, handed_over: HandedOver) -> Result<Parts, Failure
             "the supervisor of the brokers"
         })
     });
-    let view = Arc::new(status::View::new(router.clone(), ledger.clone(), cluster, counters.clone()));
+    if let Some(store) = &store {
+        let looked_after = backlog::look_after(store.shared().clone(), cluster.clone(), stop.clone());
+        spawn(&mut core, "the backlog's keeper", looked_after);
+    }
+    let shared = store.as_ref().map(|store| store.shared().clone());
+    let view = Arc::new(status::View::new(router.clone(), ledger.clone(), cluster, counters.clone(), shared));
     let fed = notify::feed_watchdog(view.clone(), closing.clone(), stop.clone());
     spawn(&mut core, "the watchdog's feeder", fed);
     let StreamSocket { listener, file } = admin_socket;
@@ -185,7 +204,7 @@ fn start(config: &Arc<Config>, handed_over: HandedOver) -> Result<Parts, Failure
         };
         listener.run(context, closing.clone(), stop.clone(), &connections);
     }
-    Ok(Parts { topics, ledger, senders, view, core, closing, stop, connections })
+    Ok(Parts { topics, ledger, senders, view, store, core, closing, stop, connections })
 }
 
 /// Runs `task` as one that must not end before it is told to.
@@ -217,7 +236,14 @@ impl Parts {
         };
         self.stop.cancel();
         while self.core.join_next().await.is_some() {}
-        // No task delivers any more, so these figures are final.
+        // No task delivers any more. What waits for the log is stored, and then these figures are final.
+        let mut not_stored = None;
+        if let Some(store) = self.store.take() {
+            match tokio::task::spawn_blocking(move || store.stop()).await {
+                Ok(closed) => not_stored = closed.err(),
+                Err(_) => return Err(Failure::Task("the backlog's thread")),
+            }
+        }
         let left = if drained { 0 } else { self.report_what_is_left() };
         self.ledger.drop_records(DropReason::Stopped, left);
         // Those who wait for what was not delivered are told.
@@ -230,19 +256,23 @@ impl Parts {
             possible_duplicates = balance.possible_duplicates,
             "stopped"
         );
-        if left > 0 { Err(Failure::NotDelivered { records: left }) } else { Ok(()) }
+        match not_stored {
+            Some(error) => Err(Failure::NotStored(error)),
+            None if left > 0 => Err(Failure::NotDelivered { records: left }),
+            None => Ok(()),
+        }
     }
 
-    /// Waits until nothing is held and the clients have their answers. False if `deadline` comes first.
+    /// Waits until nothing is held in memory only and the clients have their answers. False if `deadline` comes first.
     async fn drained(&self, deadline: Instant) -> bool {
         let mut look = interval(DRAIN_LOOK);
         let mut report = interval(DRAIN_REPORT);
         loop {
-            if self.ledger.balance().held == 0 {
+            if self.held_in_memory_only() == 0 {
                 // A connection that was reading when it was told not to may have taken more: only when all have ended is what is
                 // held final. One whose client does not take its answers does not hold up the stop.
                 let _ = timeout(LAST_ANSWERS, self.connections.wait()).await;
-                if self.ledger.balance().held == 0 {
+                if self.held_in_memory_only() == 0 {
                     return true;
                 }
             }
@@ -257,12 +287,21 @@ impl Parts {
     /// How many records are held, and a line for each topic that holds some.
     fn report_what_is_left(&self) -> u64 {
         for topic in self.topics.all() {
-            let records = status::held_records(&topic);
+            let records = status::held_in_memory_only(&topic);
             if records > 0 {
                 error!(topic = %topic.info().name, records, "records not delivered");
             }
         }
-        self.ledger.balance().held
+        self.held_in_memory_only()
+    }
+
+    /// Records that a stop loses unless they are delivered before.
+    fn held_in_memory_only(&self) -> u64 {
+        match self.ledger.balance().held {
+            0 => 0,
+            held if self.store.is_none() && !self.topics.has_log() => held,
+            _ => self.topics.all().iter().map(|topic| status::held_in_memory_only(topic)).sum(),
+        }
     }
 }
 

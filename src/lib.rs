@@ -34,6 +34,7 @@ pub mod queue;
 
 pub mod batch;
 pub mod cluster;
+pub mod store;
 
 pub mod broker;
 pub mod route;

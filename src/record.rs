@@ -150,6 +150,11 @@ impl Run {
         self.bytes.len()
     }
 
+    /// The run form.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Bytes of memory held, used or not.
     pub fn capacity_bytes(&self) -> usize {
         self.bytes.capacity()

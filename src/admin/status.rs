@@ -18,6 +18,9 @@ pub struct Status {
     pub cluster: Cluster,
     /// The budget and what is taken of it.
     pub memory: Memory,
+    /// The log on disk; `None` where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backlog: Option<Backlog>,
     /// What became of the records.
     pub ledger: Ledger,
     /// Counters of the listeners, by name.
@@ -53,6 +56,31 @@ pub struct Memory {
     pub used_bytes: u64,
     /// `memory.limit`.
     pub limit_bytes: u64,
+}
+
+/// The log on disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backlog {
+    /// `well`, `full` or `failing`.
+    pub state: String,
+    /// Why it is not well, and what to do.
+    pub message: String,
+    /// Bytes of its files.
+    pub used_bytes: u64,
+    /// `backlog.limit`.
+    pub limit_bytes: u64,
+    /// Records that it holds for Kafka.
+    pub held_records: u64,
+    /// Records that it was ever given, over all starts of the daemon.
+    pub accepted: u64,
+    /// Of those: acknowledged by Kafka, or proven to be there.
+    pub delivered: u64,
+    /// Refused by Kafka for good.
+    pub dead_lettered: u64,
+    /// Given up for another reason.
+    pub dropped: u64,
+    /// Delivered, and perhaps twice.
+    pub possible_duplicates: u64,
 }
 
 /// The balance in records: accepted = delivered + held + dead-lettered + dropped.

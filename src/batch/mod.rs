@@ -11,7 +11,6 @@ use std::iter;
 
 use tracing::warn;
 
-use crate::config::CompressionType;
 use crate::queue::budget::Budget;
 use crate::queue::compressibility::Compressibility;
 use crate::queue::item::{Item, Payload};
@@ -117,7 +116,7 @@ impl Cutter {
     fn finish(&mut self, partition: &Partition, compressibility: &mut Compressibility) -> SealedBatch {
         let rules = &partition.topic().rules;
         let raw_bytes = self.builder.len_bytes();
-        let codec = codec(rules.compression_type);
+        let codec = Codec::from(rules.compression_type);
         if codec == Codec::None || partition.topic().has_codec_refused() || !compressibility.is_worth_trying(raw_bytes)
         {
             return self.builder.finish(Codec::None, None).0;
@@ -137,16 +136,6 @@ fn look_ahead(partition: &Partition, front: &mut VecDeque<Box<Item>>) {
     front.extend(iter::from_fn(|| partition.take_from_intake()).take(LOOK_AHEAD));
     let heads = front.iter().filter_map(|item| item.first_bytes()?.first());
     black_box(heads.fold(0, |sum: u8, byte| sum.wrapping_add(*byte)));
-}
-
-fn codec(compression_type: CompressionType) -> Codec {
-    match compression_type {
-        CompressionType::None => Codec::None,
-        CompressionType::Gzip => Codec::Gzip,
-        CompressionType::Snappy => Codec::Snappy,
-        CompressionType::Lz4 => Codec::Lz4,
-        CompressionType::Zstd => Codec::Zstd,
-    }
 }
 
 fn built(sealed: SealedBatch, marks: Vec<Mark>, charged: usize, rules: CutRules) -> Built {

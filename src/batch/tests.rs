@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use tokio::time::Instant;
 
 use super::*;
-use crate::config::{Config, TopicRules};
+use crate::config::{CompressionType, Config, TopicRules};
 use crate::queue::item::{Item, OpaqueBatch};
 use crate::queue::receipt::{Answers, Outcome, Request};
 use crate::queue::topic::TopicInfo;

@@ -32,7 +32,10 @@ impl Context {
                         mark.receipt.settle(Outcome::Delivered { partition: id, base_offset });
                     }
                 }
-                Effect::DeadLetter { batch, code, message, may_be_delivered, note: _ } => {
+                Effect::DeadLetter { batch, code, message, may_be_delivered, note } => {
+                    if let Some(note) = note {
+                        partition.note(note);
+                    }
                     let name = codes::name(code);
                     let words = message.unwrap_or_else(|| format!("refused by Kafka: {name}"));
                     if let Some(events) = self.said.dead.admit() {
@@ -67,8 +70,7 @@ impl Context {
                     self.budget.charge(more);
                     self.budget.release(less);
                 }
-                // No partition is stored yet.
-                Effect::Note(_) => {}
+                Effect::Note(note) => partition.note(note),
                 Effect::KafkaLost => error!(
                     %topic,
                     partition = id,

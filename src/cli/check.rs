@@ -45,7 +45,7 @@ pub(super) struct Arguments {
     /// Leave Kafka out.
     #[arg(long, conflicts_with = "topics")]
     offline: bool,
-    /// A directory to try for the backlog. This version has no backlog; what is found holds for one that has.
+    /// A directory to try for the backlog instead of the configuration's.
     #[arg(long, value_name = "DIR")]
     backlog_directory: Option<PathBuf>,
     /// How much the backlog shall hold at most, as in 8GiB.
@@ -99,7 +99,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         Ok((sockets, kafka))
     })?;
     findings.extend(sockets);
-    findings.push(backlog(arguments));
+    findings.push(backlog(arguments, &config));
     findings.extend(kafka);
     finish(&Report::new(findings), arguments.json)
 }
@@ -121,12 +121,14 @@ fn user() -> Option<Finding> {
     })
 }
 
-fn backlog(arguments: &Arguments) -> Finding {
-    match &arguments.backlog_directory {
-        Some(directory) => directory::check(directory, arguments.backlog_limit),
+fn backlog(arguments: &Arguments, config: &Config) -> Finding {
+    let configured = config.backlog.directory.as_ref().map(|directory| (directory, Some(config.backlog.limit)));
+    let tried = arguments.backlog_directory.as_ref().map(|directory| (directory, arguments.backlog_limit));
+    match tried.or(configured) {
+        Some((directory, limit)) => directory::check(directory, limit),
         None => Finding::warning(
             "backlog",
-            "this version has none: records are held in memory only, and are lost when the daemon is killed",
+            "there is none: records are held in memory only, and are lost when the daemon is killed",
             "keep daemon.drain_timeout long enough for a stop, and use acks=all where a loss must be noticed",
         ),
     }

@@ -41,10 +41,11 @@ Examples:
 
 const EXIT_STATUS: &str = "\
 Exit status:
-    0  told to stop, and everything is delivered
+    0  told to stop, and everything is delivered or stored
     1  a fault in forebay itself; it has stopped in order
    64  wrong arguments
-   73  a socket cannot be made: its path, its directory or its group
+   73  a socket cannot be made: its path, its directory or its group; or the backlog cannot be used
+   74  told to stop, and the backlog's disk did not take what was stored last
    75  told to stop, and records were not delivered within daemon.drain_timeout
    78  the configuration is wrong";
 

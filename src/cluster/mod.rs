@@ -103,6 +103,14 @@ pub fn metadata_task(
 }
 
 impl MetadataTask {
+    /// Believes only brokers of this cluster.
+    pub fn of_cluster(self, cluster_id: &str) -> Self {
+        self.snapshots.send_modify(|known| {
+            *known = Arc::new(Snapshot { cluster_id: Some(cluster_id.to_owned()), ..Snapshot::clone(known) });
+        });
+        self
+    }
+
     /// Runs until `stop`. Nothing is lost if it is dropped at any point.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut changes = self.topics.follow();

@@ -165,7 +165,8 @@ pub(super) const COMPRESSION_TYPE: Choice<CompressionType> = Choice {
     later: &[],
 };
 
-const STORE: Choice<StorePolicy> = Choice { words: &[("never", StorePolicy::Never)], later: &["always", "overflow"] };
+const STORE: Choice<StorePolicy> =
+    Choice { words: &[("never", StorePolicy::Never), ("always", StorePolicy::Always)], later: &["overflow"] };
 
 const FULL: Choice<FullPolicy> = Choice {
     words: &[("block", FullPolicy::Block), ("reject", FullPolicy::Reject)],

@@ -11,6 +11,7 @@ use crate::queue::ledger::Ledger;
 use crate::queue::partition::Partition;
 use crate::queue::topic::Topic;
 use crate::route::Router;
+use crate::store::{Figures, Health, Shared};
 use crate::wire::codes;
 
 /// Looks at the running parts.
@@ -20,12 +21,19 @@ pub struct View {
     cluster: Cluster,
     counters: Arc<ingest::Counters>,
     started: Instant,
+    store: Option<Arc<Shared>>,
 }
 
 impl View {
     /// Counts the uptime from now.
-    pub fn new(router: Arc<Router>, ledger: Arc<Ledger>, cluster: Cluster, counters: Arc<ingest::Counters>) -> Self {
-        View { router, ledger, cluster, counters, started: Instant::now() }
+    pub fn new(
+        router: Arc<Router>,
+        ledger: Arc<Ledger>,
+        cluster: Cluster,
+        counters: Arc<ingest::Counters>,
+        store: Option<Arc<Shared>>,
+    ) -> Self {
+        View { router, ledger, cluster, counters, started: Instant::now(), store }
     }
 }
 
@@ -34,6 +42,16 @@ pub fn held_records(topic: &Topic) -> u64 {
     let partitions = topic.partitions();
     let windows = partitions.iter().flat_map(|partitions| partitions.iter());
     topic.held_records() + windows.map(|partition| partition.held_records()).sum::<u64>()
+}
+
+/// Of those, the ones that are not in the log.
+pub fn held_in_memory_only(topic: &Topic) -> u64 {
+    let partitions = topic.partitions();
+    let held = |partition: &Arc<Partition>| match partition.stored() {
+        Some(stored) => stored.unappended() as u64,
+        None => partition.held_records(),
+    };
+    topic.held_records() + partitions.iter().flat_map(|partitions| partitions.iter()).map(held).sum::<u64>()
 }
 
 impl View {
@@ -66,10 +84,32 @@ impl View {
                 as_of_seconds: snapshot.as_of.map(|at| at.elapsed().as_secs()),
             },
             memory: status::Memory { used_bytes: budget.used() as u64, limit_bytes: budget.limit() as u64 },
+            backlog: self.store.as_ref().map(|store| backlog_status(&store.figures())),
             ledger: self.ledger.balance().into(),
             connections: self.counters.by_name(),
             topics,
         }
+    }
+}
+
+fn backlog_status(figures: &Figures) -> status::Backlog {
+    let (state, message) = match &figures.health {
+        Health::Well => ("well", String::new()),
+        Health::Full(words) => ("full", words.clone()),
+        Health::Failing(words) => ("failing", words.clone()),
+    };
+    let ledger = &figures.ledger;
+    status::Backlog {
+        state: state.to_owned(),
+        message,
+        used_bytes: figures.used_bytes,
+        limit_bytes: figures.limit_bytes,
+        held_records: ledger.held(),
+        accepted: ledger.accepted,
+        delivered: ledger.delivered,
+        dead_lettered: ledger.dead,
+        dropped: ledger.dropped.values().sum(),
+        possible_duplicates: ledger.possible_duplicates,
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::receipt::{Mark, Outcome, Receipt};
+use super::receipt::{Mark, Outcome, Receipt, When};
 use crate::record::{RawRecord, Run, TimestampMs};
 use crate::wire::codec::Codec;
 
@@ -175,6 +175,25 @@ impl Item {
             }
             out.push(Mark { at: base + (mark.at - first), receipt: mark.receipt });
         }
+    }
+
+    /// The receipts of those who want to know when their records are in the log; those of the others stay. Nothing may have been taken.
+    pub fn take_stored_receipts(&mut self) -> Vec<Receipt> {
+        let mut stored = Vec::new();
+        for _ in 0..self.marks.len() {
+            match self.marks.pop_front() {
+                Some(mark) if mark.receipt.when() == When::Stored => stored.push(mark.receipt),
+                Some(mark) => self.marks.push_back(mark),
+                None => break,
+            }
+        }
+        stored
+    }
+
+    /// The index of each receipt's first record, and the receipt. Nothing may have been taken.
+    pub fn into_receipts(self) -> impl Iterator<Item = (u64, Receipt)> {
+        let first = self.first_index;
+        self.marks.into_iter().map(move |mark| (first.saturating_add(mark.at.into()), mark.receipt))
     }
 
     /// Takes the whole of a ready-made batch: it counts as taken, its receipts come with it.

@@ -21,16 +21,19 @@ pub enum DropReason {
     MemoryFull,
     /// The daemon stopped before Kafka had taken it.
     Stopped,
+    /// The disk of the backlog has damaged it.
+    Damaged,
 }
 
 impl DropReason {
     /// All of them.
-    pub const ALL: [DropReason; 5] = [
+    pub const ALL: [DropReason; 6] = [
         DropReason::UnknownTopic,
         DropReason::UnknownPartition,
         DropReason::TooManyTopics,
         DropReason::MemoryFull,
         DropReason::Stopped,
+        DropReason::Damaged,
     ];
 
     /// As it stands in the status and the log.
@@ -41,6 +44,7 @@ impl DropReason {
             DropReason::TooManyTopics => "too_many_topics",
             DropReason::MemoryFull => "memory_full",
             DropReason::Stopped => "stopped",
+            DropReason::Damaged => "damaged",
         }
     }
 }

@@ -22,6 +22,7 @@ pub mod note;
 pub mod partition;
 pub mod receipt;
 pub mod signal;
+pub mod stored;
 mod sync;
 pub mod topic;
 pub mod window;

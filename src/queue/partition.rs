@@ -1,17 +1,21 @@
 //! One topic-partition's queue: the lock-free intake, and behind a lock the window.
 //!
+//! A stored partition has another intake in front of this one, which the log's thread drains ([`Stored`]).
+//!
 //! Any task may push; one task, the drainer's, takes. Which drainer that is can change ([`Partition::assign`],
 //! [`Partition::hand_over`]): never while something is in flight on the old one's connection.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 use crossbeam::queue::SegQueue;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::drainer::Drainer;
 use super::item::Item;
+use super::note::Note;
 use super::signal::{Signal, Urgency};
+use super::stored::Stored;
 use super::topic::TopicInfo;
 use super::window::{Listing, Window};
 
@@ -40,21 +44,27 @@ pub struct Partition {
     apart: AtomicU8,
     home: Mutex<Home>,
     window: Mutex<Window>,
+    /// Of a partition whose records go through the log.
+    stored: Option<Box<Stored>>,
 }
 
 impl Partition {
     /// An empty queue that nobody drains yet.
     pub fn new(topic: Arc<TopicInfo>, id: i32) -> Arc<Self> {
-        Arc::new(Partition {
+        let stored =
+            |me: &Weak<Partition>| topic.log.as_ref().map(|log| Box::new(Stored::new(log.clone(), me.clone())));
+        let window = Window { is_stored: topic.log.is_some(), ..Window::default() };
+        Arc::new_cyclic(|me| Partition {
+            stored: stored(me),
             intake: SegQueue::new(),
-            topic,
+            topic: topic.clone(),
             id,
             signal: Signal::default(),
             waiting: AtomicUsize::new(0),
             waiting_records: AtomicUsize::new(0),
             apart: AtomicU8::new(0),
             home: Mutex::default(),
-            window: Mutex::default(),
+            window: Mutex::new(window),
         })
     }
 
@@ -71,6 +81,19 @@ impl Partition {
     /// Puts a burst at the end. Lock-free but for the moment when an idle partition becomes ready; never waits.
     /// The item's bytes must be charged already.
     pub fn push(self: &Arc<Self>, item: Box<Item>) {
+        match &self.stored {
+            None => self.make_ready(item),
+            Some(stored) => stored.push(item),
+        }
+    }
+
+    /// Its way to the log and back, if its records go there.
+    pub fn stored(&self) -> Option<&Stored> {
+        self.stored.as_deref()
+    }
+
+    /// Puts a burst where batches are made of it. Of a stored partition's it is for the log's thread, and who reads for it.
+    pub fn make_ready(self: &Arc<Self>, item: Box<Item>) {
         let bytes = item.left_bytes();
         // Counted before it is there: so the count never falls below what the drainer takes away.
         let waiting = self.waiting.fetch_add(bytes, Ordering::Relaxed) + bytes;
@@ -94,7 +117,23 @@ impl Partition {
 
     /// The window; held for as long as it takes to make a batch. Pushes do not need it.
     pub fn window(&self) -> MutexGuard<'_, Window> {
-        self.window.lock()
+        let mut window = self.window.lock();
+        if let Some(stored) = &self.stored {
+            stored.tell_window(&mut window);
+        }
+        window
+    }
+
+    /// What became of records of a stored partition, for the log; notes of one partition are written in their order.
+    pub fn note(&self, note: Note) {
+        if let Some(stored) = &self.stored {
+            stored.note(note);
+        }
+    }
+
+    /// Whether more records are about to become ready by themselves: they are being written to the log, or read back from it.
+    pub fn may_get_more(&self) -> bool {
+        self.stored.as_ref().is_some_and(|stored| stored.has_more())
     }
 
     /// For the drainer: pushes from now on announce themselves anew. Call it before looking into the intake.
@@ -120,14 +159,18 @@ impl Partition {
 
     /// For the drainer: so many records, of so many bytes, have gone into a batch.
     pub fn batched(&self, records: u32, bytes: usize) {
-        self.waiting.fetch_sub(bytes, Ordering::Relaxed);
+        let waiting = self.waiting.fetch_sub(bytes, Ordering::Relaxed);
+        if let Some(stored) = &self.stored {
+            stored.batched(bytes, waiting.saturating_sub(bytes));
+        }
         self.waiting_records.fetch_sub(records as usize, Ordering::Relaxed);
     }
 
     /// Records that wait here, in a batch or not, and are not settled.
     pub fn held_records(&self) -> u64 {
         let window = self.window.lock();
-        self.waiting_records.load(Ordering::Relaxed) as u64 + window.batched_records()
+        let not_ready = self.stored.as_ref().map_or(0, |stored| stored.held_records());
+        not_ready + self.waiting_records.load(Ordering::Relaxed) as u64 + window.batched_records()
     }
 
     /// The partition shall be drained by `drainer`. At once if nobody drains it; else from when the present drainer
@@ -149,6 +192,10 @@ impl Partition {
         drop(home);
         if let Some(told) = told {
             told.announce(self.clone());
+        }
+        // It may send now, so what only the log has is read.
+        if let Some(stored) = &self.stored {
+            stored.want_more();
         }
     }
 
@@ -234,7 +281,7 @@ impl Partition {
     }
 
     /// Tells the drainer to look.
-    fn announce(self: &Arc<Self>) {
+    pub(super) fn announce(self: &Arc<Self>) {
         // Read after the signal was raised: a drainer that took over before sees what was pushed when it first looks.
         let current = self.home.lock().current.clone();
         if let Some(drainer) = current {

@@ -58,6 +58,15 @@ struct Progress {
     failure: Option<(i16, Arc<str>)>,
 }
 
+/// When a client wants to be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// When its records are in the log, durable.
+    Stored,
+    /// When the cluster has replicated them.
+    Delivered,
+}
+
 /// A client request that wants an answer.
 #[derive(Debug)]
 pub struct Request {
@@ -67,6 +76,7 @@ pub struct Request {
     charged_bytes: usize,
     progress: Mutex<Progress>,
     answers: Arc<Answers>,
+    when: When,
 }
 
 /// What is answered: a result for each record, and the first failure with its words.
@@ -83,12 +93,24 @@ impl Request {
     /// charged to the budget of `answers`, and given back when nobody has the request any more: records may outlive
     /// the connection that waits for them.
     pub fn new(correlation_id: i32, records: u32, charged_bytes: usize, answers: Arc<Answers>) -> Arc<Self> {
+        Self::answered_when(When::Delivered, correlation_id, records, charged_bytes, answers)
+    }
+
+    /// The same for one that may want its answer earlier.
+    pub fn answered_when(
+        when: When,
+        correlation_id: i32,
+        records: u32,
+        charged_bytes: usize,
+        answers: Arc<Answers>,
+    ) -> Arc<Self> {
         let blank = RecordResult { error_code: UNKNOWN, partition: -1, offset: -1 };
         let progress = Progress { results: vec![blank; records as usize], open: records, failure: None };
         if let Some(budget) = &answers.budget {
             budget.charge(charged_bytes);
         }
-        let request = Arc::new(Request { correlation_id, charged_bytes, progress: Mutex::new(progress), answers });
+        let request =
+            Arc::new(Request { correlation_id, charged_bytes, progress: Mutex::new(progress), answers, when });
         if records == 0 {
             request.answers.complete(request.clone());
         }
@@ -152,6 +174,11 @@ impl Receipt {
     /// How many records it stands for.
     pub fn count(&self) -> u32 {
         self.count
+    }
+
+    /// When the client wants to be answered.
+    pub fn when(&self) -> When {
+        self.request.when
     }
 
     /// Makes it stand for one more record if `request`'s record `index` is the next one.

@@ -22,6 +22,7 @@ use uuid::Uuid;
 
 use super::partition::Partition;
 use super::receipt::Mark;
+use super::stored::LogInbox;
 use crate::config::{GrowthPolicy, TopicRules};
 use crate::record::Run;
 
@@ -41,7 +42,10 @@ pub struct TopicInfo {
     pub name: Arc<str>,
     /// How its records are sent.
     pub rules: TopicRules,
+    /// Where its records are stored before they are sent, if they are.
+    pub log: Option<Arc<LogInbox>>,
     id: AtomicCell<u128>,
+    partition_count: AtomicUsize,
     log_append_time: AtomicBool,
     largest_batch: AtomicUsize,
     limited_at: AtomicCell<Option<Instant>>,
@@ -51,9 +55,16 @@ pub struct TopicInfo {
 impl TopicInfo {
     /// A topic of which nothing is known but its name.
     pub fn new(name: &str, rules: TopicRules) -> Arc<Self> {
+        Self::with_log(name, rules, None)
+    }
+
+    /// The same, and its records go to this log first.
+    pub fn with_log(name: &str, rules: TopicRules, log: Option<Arc<LogInbox>>) -> Arc<Self> {
         Arc::new(TopicInfo {
             name: name.into(),
             rules,
+            log,
+            partition_count: AtomicUsize::new(0),
             id: AtomicCell::new(0),
             log_append_time: AtomicBool::new(false),
             largest_batch: AtomicUsize::new(usize::MAX),
@@ -65,6 +76,11 @@ impl TopicInfo {
     /// The id that the cluster gave it; nil before that is known.
     pub fn id(&self) -> Uuid {
         Uuid::from_u128(self.id.load())
+    }
+
+    /// How many partitions it is known to have had at most; 0 before that is known.
+    pub fn partition_count(&self) -> usize {
+        self.partition_count.load(Ordering::Relaxed)
     }
 
     /// The cluster says what id it has.
@@ -263,6 +279,7 @@ impl Topic {
     }
 
     fn with_more(&self, known: &Partitions, count: usize) -> Partitions {
+        self.info.partition_count.fetch_max(count, Ordering::Relaxed);
         let more = (known.len()..count).map(|id| Partition::new(self.info.clone(), id as i32));
         known.iter().cloned().chain(more).collect()
     }

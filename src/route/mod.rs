@@ -60,6 +60,7 @@ pub fn drop_code(reason: DropReason) -> i16 {
         DropReason::TooManyTopics => codes::POLICY_VIOLATION,
         DropReason::MemoryFull => codes::THROTTLING_QUOTA_EXCEEDED,
         DropReason::Stopped => codes::REQUEST_TIMED_OUT,
+        DropReason::Damaged => codes::KAFKA_STORAGE_ERROR,
     }
 }
 

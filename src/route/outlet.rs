@@ -118,6 +118,14 @@ impl Outlet {
         self.burst_bytes = if self.last_bursts > 1 { share + share / 8 } else { share };
     }
 
+    /// Whether a topic's records go to the log on disk before they are sent.
+    pub fn stores(&self, topic: &[u8]) -> bool {
+        match self.handles.get(self.last) {
+            Some(last) if last.name.as_bytes() == topic => last.topic.info().log.is_some(),
+            _ => self.router.topics.stores(&String::from_utf8_lossy(topic)),
+        }
+    }
+
     /// Takes a record of a topic, whose name must be one that Kafka allows. `receipt` is the request that wants an answer and the record's
     /// place in it. A record that cannot be taken is counted and its receipt settled; the others are not affected.
     #[inline]

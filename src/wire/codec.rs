@@ -15,6 +15,7 @@ use std::fmt::Display;
 use std::io::Read;
 
 use super::WireError;
+use crate::config::CompressionType;
 
 /// A batch is sent compressed only if that leaves less than this share of its records' bytes, in percent. What is saved is
 /// saved on the wire, on the brokers' disks and in every consumer's fetch, but each of them pays for unpacking it.
@@ -35,6 +36,18 @@ pub enum Codec {
     Lz4,
     /// Zstandard frame (KIP-110); needs Produce 7.
     Zstd,
+}
+
+impl From<CompressionType> for Codec {
+    fn from(compression_type: CompressionType) -> Codec {
+        match compression_type {
+            CompressionType::None => Codec::None,
+            CompressionType::Gzip => Codec::Gzip,
+            CompressionType::Snappy => Codec::Snappy,
+            CompressionType::Lz4 => Codec::Lz4,
+            CompressionType::Zstd => Codec::Zstd,
+        }
+    }
 }
 
 impl Codec {

@@ -7,6 +7,7 @@ mod support;
 mod dev_kafka;
 
 mod activation;
+mod backlog;
 mod check;
 mod deliver;
 mod doubt;

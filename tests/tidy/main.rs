@@ -16,7 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["record", "config", "backoff", "sampler"],
     &["wire", "backlog"],
     &["queue"],
-    &["batch", "cluster"],
+    &["batch", "cluster", "store"],
     &["broker", "route"],
     &["ingest", "admin"],
     &["daemon"],

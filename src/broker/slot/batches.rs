@@ -44,6 +44,10 @@ impl Slot {
             Next::Follow => {
                 self.cut(partition, window, now);
                 window.seal_follower(link.ids).or_else(|| {
+                    // What follows is on its way: it announces the partition.
+                    if window.built.is_none() && partition.may_get_more() {
+                        return None;
+                    }
                     let mut terms = self.context.terms(partition.topic(), now, self.clock_ahead, &mut self.random);
                     window.nothing_follows(&mut terms, &mut self.effects);
                     None

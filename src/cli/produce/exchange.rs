@@ -240,7 +240,7 @@ impl<P: Fn(u64, u64)> Exchange<P> {
                 }
             };
             match self.options.acks {
-                Acks::All => {
+                Acks::All | Acks::Stored => {
                     let deadline = self.deadline_from_now();
                     self.account.add(self.next_id, Sent { first, records, deadline });
                 }

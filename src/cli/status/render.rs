@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::{grouped, span};
-use crate::admin::status::{Cluster, Ledger, Memory, Status, Topic};
+use crate::admin::status::{Backlog, Cluster, Ledger, Memory, Status, Topic};
 
 /// The whole page, with a line feed at its end.
 pub(super) fn page(status: &Status) -> String {
@@ -18,6 +18,9 @@ pub(super) fn page(status: &Status) -> String {
         line(&mut out, format_args!("         broker {} at {}", broker.id, plain(&broker.address)));
     }
     line(&mut out, format_args!("memory   {}", memory(status.memory)));
+    if let Some(log) = &status.backlog {
+        line(&mut out, format_args!("backlog  {}", backlog(log)));
+    }
     counts(&mut out, "records", &ledger(&status.ledger));
     let connections: Vec<_> = status.connections.iter().map(|(name, count)| (name.replace('_', " "), *count)).collect();
     counts(&mut out, "connections", &connections);
@@ -48,6 +51,12 @@ fn memory(memory: Memory) -> String {
     #[expect(clippy::cast_precision_loss, reason = "a percentage with one digit behind the point")]
     let percent = if limit_bytes == 0 { 0.0 } else { 100.0 * used_bytes as f64 / limit_bytes as f64 };
     format!("{} of {} ({percent:.1} %)", size(used_bytes), size(limit_bytes))
+}
+
+fn backlog(backlog: &Backlog) -> String {
+    let used = memory(Memory { used_bytes: backlog.used_bytes, limit_bytes: backlog.limit_bytes });
+    let held = format!("{used}, {} records held, {}", backlog.held_records, plain(&backlog.state));
+    if backlog.message.is_empty() { held } else { format!("{held}: {}", plain(&backlog.message)) }
 }
 
 /// In the largest unit that leaves something before the point.
@@ -175,6 +184,14 @@ mod tests {
                 as_of_seconds: Some(61),
             },
             memory: Memory { used_bytes: 12_897_485, limit_bytes: 256 << 20 },
+            backlog: Some(Backlog {
+                state: "full".to_owned(),
+                message: "the log is full".to_owned(),
+                used_bytes: 64 << 20,
+                limit_bytes: 64 << 20,
+                held_records: 500,
+                ..Backlog::default()
+            }),
             ledger: Ledger {
                 accepted: 1_234_567,
                 delivered: 1_233_997,
@@ -205,6 +222,7 @@ cluster  5L6g3nShT-eMCtK--X86sw, as of 1 min 1 s ago
          broker 1 at 10.0.0.1:9092
          broker 2 at 10.0.0.2:9092
 memory   12.3 MiB of 256.0 MiB (4.8 %)
+backlog  64.0 MiB of 64.0 MiB (100.0 %), 500 records held, full: the log is full
 
 records
   accepted             1,234,567

@@ -146,11 +146,11 @@ pub enum Refusal {
     /// Resends cannot be recognised yet.
     #[error("Source must be null: this version does not recognise a client's resends")]
     Source,
-    /// Acks 1 means stored on disk.
-    #[error("acks=1 means stored on disk, and this version has no backlog yet: use acks=all (-1) or acks=0")]
+    /// The topic's records do not go to the disk.
+    #[error("acks=1 means stored on disk, and this topic is not stored: use acks=all (-1) or acks=0")]
     AcksStored,
     /// No such acks.
-    #[error("Acks is {0}: use 0 or all (-1)")]
+    #[error("Acks is {0}: use 0, 1 or all (-1)")]
     Acks(i16),
     /// Neither none nor a time.
     #[error("TimeoutMs is {0}: use -1 for none")]

@@ -20,6 +20,8 @@ const NO_TIMESTAMP: TimestampMs = -1;
 pub enum Acks {
     /// Never.
     None,
+    /// When the records are in the log on disk, durable.
+    Stored,
     /// When the cluster has replicated the records.
     All,
 }
@@ -28,6 +30,7 @@ impl Acks {
     fn to_wire(self) -> i16 {
         match self {
             Acks::None => 0,
+            Acks::Stored => 1,
             Acks::All => -1,
         }
     }
@@ -127,7 +130,7 @@ pub(super) fn decode<'a>(mut body: Cursor<'a>, limits: &Limits) -> Result<Reques
         let served = match acks {
             0 => Acks::None,
             -1 => Acks::All,
-            1 => return Err(Refusal::AcksStored),
+            1 => Acks::Stored,
             other => return Err(Refusal::Acks(other)),
         };
         let topic = TopicName::new(topic).ok_or(Refusal::InvalidTopic)?;

@@ -10,13 +10,14 @@ use super::output::Output;
 use super::unanswered::Unanswered;
 use super::{Peer, Seat, Shared};
 use crate::ingest::frame::answer::{MetadataAnswer, PartitionMetadata, encode_error, encode_versions_answer};
-use crate::ingest::frame::error::Malformed;
+use crate::ingest::frame::error::{Malformed, Refusal, Refused};
 use crate::ingest::frame::produce::{Acks, ProduceRequest};
 use crate::ingest::frame::query::MetadataRequest;
 use crate::ingest::frame::topic::TopicName;
-use crate::ingest::frame::{Decoded, METADATA, Request, next_dory, next_request};
+use crate::ingest::frame::{Decoded, METADATA, PRODUCE, Request, next_dory, next_request};
 use crate::ingest::{Context, put_dory};
 use crate::queue::partition::Partition;
+use crate::queue::receipt::When;
 use crate::queue::topic::Topics;
 use crate::record::TimestampMs;
 use crate::route::{By, Outlet};
@@ -121,6 +122,12 @@ impl Service {
     fn take(&mut self, request: Request<'_>, len: usize, arrived: Instant, now: TimestampMs) {
         match request {
             Request::Dory(message) => put_dory(&mut self.outlet, &message, now),
+            Request::Produce(request)
+                if request.acks == Acks::Stored && !self.outlet.stores(request.topic.as_bytes()) =>
+            {
+                let (correlation_id, records) = (Some(request.correlation_id), request.record_count);
+                self.refuse(&Refused { api_key: PRODUCE, correlation_id, records, refusal: Refusal::AcksStored });
+            }
             Request::Produce(request) => self.produce(&request, len, arrived, now),
             Request::Metadata(request) => {
                 let limit = self.seat.0.answer_limit();
@@ -131,21 +138,28 @@ impl Service {
                 let limits = self.seat.0.frame;
                 self.output.append(|out| encode_versions_answer(out, request.correlation_id, &limits));
             }
-            Request::Refused(refused) => {
-                let counters = &self.context().counters;
-                counters.requests_refused.increment();
-                counters.records_refused.add(u64::from(refused.records));
-                self.log_fault(&refused.refusal, "request refused");
-                self.output.append(|out| refused.encode_answer(out));
-            }
+            Request::Refused(refused) => self.refuse(&refused),
         }
+    }
+
+    fn refuse(&mut self, refused: &Refused) {
+        let counters = &self.context().counters;
+        counters.requests_refused.increment();
+        counters.records_refused.add(u64::from(refused.records));
+        self.log_fault(&refused.refusal, "request refused");
+        self.output.append(|out| refused.encode_answer(out));
     }
 
     fn produce(&mut self, request: &ProduceRequest<'_>, len: usize, arrived: Instant, now: TimestampMs) {
         let by = request.partition.map_or(By::Key, By::Partition);
-        let waiting = (request.acks == Acks::All).then(|| {
+        let when = match request.acks {
+            Acks::None => None,
+            Acks::Stored => Some(When::Stored),
+            Acks::All => Some(When::Delivered),
+        };
+        let waiting = when.map(|when| {
             let ProduceRequest { correlation_id, record_count, timeout, .. } = *request;
-            self.unanswered.begin(correlation_id, record_count, len, timeout, arrived)
+            self.unanswered.begin(when, correlation_id, record_count, len, timeout, arrived)
         });
         let topic = request.topic.as_bytes();
         #[cfg(test)]

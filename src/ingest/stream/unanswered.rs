@@ -11,7 +11,7 @@ use crate::config::StreamLimits;
 use crate::ingest::frame::PRODUCE;
 use crate::ingest::frame::answer::{self, encode_produce_answer};
 use crate::queue::budget::Budget;
-use crate::queue::receipt::{Answers, RecordResult, Request, Results};
+use crate::queue::receipt::{Answers, RecordResult, Request, Results, When};
 use crate::wire::codes;
 
 /// What a request costs beside its results: itself, its place here, its words.
@@ -73,6 +73,7 @@ impl Unanswered {
     /// A request that wants an answer, for its receipts. `timeout` counts from `now`.
     pub fn begin(
         &mut self,
+        when: When,
         correlation_id: i32,
         records: u32,
         frame_bytes: usize,
@@ -80,7 +81,7 @@ impl Unanswered {
         now: Instant,
     ) -> Arc<Request> {
         let charged = REQUEST_OVERHEAD_BYTES + records as usize * size_of::<RecordResult>();
-        let request = Request::new(correlation_id, records, charged, self.answers.clone());
+        let request = Request::answered_when(when, correlation_id, records, charged, self.answers.clone());
         let counted_bytes = frame_bytes + ANSWER_OVERHEAD_BYTES + records as usize * ANSWER_RECORD_BYTES;
         let deadline = timeout.and_then(|timeout| now.checked_add(timeout));
         let id = id(&request);

@@ -7,9 +7,11 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::{Held, Partitions, Topic, TopicInfo};
-use crate::config::{Config, Limits};
+use crate::config::{Config, Limits, StorePolicy};
+use crate::queue::stored::LogInbox;
 
 /// More topics than the configuration allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +29,7 @@ pub enum TooManyTopics {
 pub struct Topics {
     by_name: DashMap<Arc<str>, Arc<Topic>>,
     config: Arc<Config>,
+    log: Option<Arc<LogInbox>>,
     unplaced: AtomicUsize,
     changes: watch::Sender<u64>,
 }
@@ -34,7 +37,25 @@ pub struct Topics {
 impl Topics {
     /// None yet. Rules and limits are the configuration's.
     pub fn new(config: Arc<Config>) -> Self {
-        Topics { by_name: DashMap::new(), config, unplaced: AtomicUsize::new(0), changes: watch::Sender::new(0) }
+        Self::with_log(config, None)
+    }
+
+    /// None yet. Those whose rules say so are stored in the log behind `log`.
+    pub fn with_log(config: Arc<Config>, log: Option<Arc<LogInbox>>) -> Self {
+        let (unplaced, changes) = (AtomicUsize::new(0), watch::Sender::new(0));
+        Topics { by_name: DashMap::new(), config, log, unplaced, changes }
+    }
+
+    /// The topic of that name, as the log knows it from before: with this id, and at least so many partitions. It is stored whatever its rules say,
+    /// since what comes must come behind what the log holds. For the start, before any client is read.
+    pub fn restore(&self, name: &str, id: Uuid, count: usize) -> Arc<Topic> {
+        let info = TopicInfo::with_log(name, self.config.topic_rules(name), self.log.clone());
+        info.set_id(id);
+        let topic = Topic::new(info);
+        topic.place(count, |_, _| {});
+        self.by_name.insert(name.into(), topic.clone());
+        self.changed();
+        topic
     }
 
     /// The topic of that name, which must be a valid one; at first sight it is made, and the metadata task told.
@@ -53,13 +74,28 @@ impl Topics {
         let topic = match self.by_name.entry(name.into()) {
             Entry::Occupied(known) => return Ok(known.get().clone()),
             Entry::Vacant(vacant) => {
-                let topic = Topic::new(TopicInfo::new(name, self.config.topic_rules(name)));
+                let rules = self.config.topic_rules(name);
+                let log = self.log.clone().filter(|_| rules.store == StorePolicy::Always);
+                let topic = Topic::new(TopicInfo::with_log(name, rules, log));
                 self.unplaced.fetch_add(1, Ordering::Relaxed);
                 vacant.insert(topic).clone()
             }
         };
         self.changed();
         Ok(topic)
+    }
+
+    /// Whether there is a log.
+    pub fn has_log(&self) -> bool {
+        self.log.is_some()
+    }
+
+    /// Whether the records of the topic of that name go to the log first.
+    pub fn stores(&self, name: &str) -> bool {
+        match self.by_name.get(name) {
+            Some(known) => known.info.log.is_some(),
+            None => self.log.is_some() && self.config.topic_rules(name).store == StorePolicy::Always,
+        }
     }
 
     /// The topic of that name, if any client has named it.

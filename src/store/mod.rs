@@ -1,0 +1,218 @@
+//! Wires the log into the daemon: what stored topics are given goes to the log first, and comes back from it when memory is short.
+//!
+//! ```text
+//!  push ─► inbox ─► append ─► durable ─► answers acks=1
+//!                      │
+//!                      ├─► the partition's ready side, while memory has room
+//!                      └─► in the log only ─► read ─► the ready side, when it has room again
+//! ```
+//!
+//! [`append`] runs on the log's own thread and is all that touches the log; [`read`] is a thread that reads runs back; [`Shared`] is what they and the
+//! daemon's tasks have in common. What was appended becomes ready before it is durable: a batch's first byte waits for its Sent, and that stands
+//! behind the batch's records in the same log.
+//!
+//! What always holds: a partition's records are appended in the order in which they were pushed, and become ready in the order of their indexes;
+//! acks=1 is answered when the sync that covers the record has succeeded; nothing is taken out of memory that the log does not have; what
+//! only the log has is read when its partition has a leader and its ready side has room.
+
+mod append;
+mod durable;
+mod notes;
+mod read;
+mod restore;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
+
+use crate::backlog::log::engine::Log;
+use crate::backlog::log::error::LogError;
+use crate::backlog::log::options::Options;
+use crate::backlog::log::recovery::Damage;
+use crate::backlog::log::state::Ledger as LogLedger;
+use crate::backlog::log::storage::Storage;
+use crate::backlog::log::storage::real::RealStorage;
+use crate::backlog::log::thread::{LogThread, SyncPolicy};
+use crate::queue::budget::Budget;
+use crate::queue::ledger::Ledger;
+use crate::queue::partition::Partition;
+use crate::queue::stored::LogInbox;
+use crate::record::TimestampMs;
+use crate::sampler::Sampler;
+
+pub use restore::{Parts, restore};
+
+use append::Appender;
+use durable::Waiting;
+
+/// How the log is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Health {
+    /// It takes what it is given.
+    #[default]
+    Well,
+    /// It has no room for records; it goes on by itself when Kafka has taken some. In words.
+    Full(String),
+    /// The disk fails; it is tried again every second. In words, with what to do.
+    Failing(String),
+}
+
+/// The log at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// How it is.
+    pub health: Health,
+    /// Bytes of its files.
+    pub used_bytes: u64,
+    /// How many there may be.
+    pub limit_bytes: u64,
+    /// What became of all that it was ever given.
+    pub ledger: LogLedger,
+}
+
+/// What the log's threads and the daemon's tasks have in common.
+#[derive(Debug)]
+pub struct Shared {
+    inbox: Arc<LogInbox>,
+    budget: Arc<Budget>,
+    ledger: Arc<Ledger>,
+    clock: fn() -> TimestampMs,
+    waiting: Mutex<Waiting>,
+    figures: Mutex<Figures>,
+    /// The cluster that the log is for, once it is known.
+    cluster_id: Mutex<Option<String>>,
+    /// Partitions that could not be read.
+    resting: Mutex<Vec<Arc<Partition>>>,
+    /// Bytes that are being read.
+    reading_bytes: AtomicUsize,
+    /// Segments that were freed when the log was found full; `u64::MAX`: it was not.
+    full_at: AtomicU64,
+    /// Some partitions wait for memory to be read back into.
+    is_hungry: AtomicBool,
+    is_probe_due: AtomicBool,
+    said: Sampler,
+}
+
+/// The running log.
+#[derive(Debug)]
+pub struct Store<S: Storage> {
+    shared: Arc<Shared>,
+    log: LogThread<S>,
+    reader: JoinHandle<()>,
+}
+
+/// Opens the log in `directory`, which must exist; proves that it can be used. Blocks.
+///
+/// # Errors
+/// If another process has it, it cannot be read or written, or a later version wrote it.
+pub fn open(directory: &Path, limit_bytes: u64, seed: u64) -> Result<(Log<RealStorage>, Damage), LogError> {
+    let (log, damage) = Log::open(RealStorage::new(PathBuf::from(directory)), Options::with_limit(limit_bytes), seed)?;
+    log.prove(seed)?;
+    Ok((log, damage))
+}
+
+impl<S: Storage> Store<S> {
+    /// Starts the log's threads, which serve `inbox` from now on.
+    pub fn start(
+        log: Log<S>,
+        inbox: Arc<LogInbox>,
+        budget: Arc<Budget>,
+        ledger: Arc<Ledger>,
+        clock: fn() -> TimestampMs,
+    ) -> io::Result<Store<S>> {
+        let shared = Arc::new(Shared {
+            inbox,
+            budget,
+            ledger,
+            clock,
+            waiting: Mutex::default(),
+            figures: Mutex::default(),
+            cluster_id: Mutex::default(),
+            resting: Mutex::default(),
+            reading_bytes: AtomicUsize::new(0),
+            full_at: AtomicU64::new(u64::MAX),
+            is_hungry: AtomicBool::new(false),
+            is_probe_due: AtomicBool::new(false),
+            said: Sampler::default(),
+        });
+        let (jobs, reader) = read::start(shared.clone())?;
+        let appender = Arc::new(Mutex::new(Appender::new(shared.clone(), &log, jobs)));
+        let log = LogThread::start(log, SyncPolicy::default())?;
+        let (handle, told) = (log.handle(), shared.clone());
+        shared.inbox.set_bell(Some(Box::new(move || {
+            let (appender, told) = (appender.clone(), told.clone());
+            let work = Box::new(move |log: &mut Log<S>| appender.lock().work(log));
+            // At most a few are handed over at a time, for the bell rings once until it is attended; after the end nobody looks any more.
+            let _ = handle.submit(work, Some(Box::new(move |durable| told.durable(durable))));
+        })));
+        Ok(Store { shared, log, reader })
+    }
+
+    /// For the daemon's tasks.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Appends what was pushed, makes all of it durable, and closes the log. Nothing may be pushed any more. Blocks.
+    ///
+    /// # Errors
+    /// If the disk does not take all of it: [`Shared::figures`] says what the log has.
+    pub fn stop(self) -> Result<(), LogError> {
+        self.shared.inbox.ring();
+        let closed = self.log.stop();
+        // With the bell go the appender and its end of the reader's queue, and so the reader.
+        self.shared.inbox.set_bell(None);
+        // A panic there has been logged; what it was reading is in the log.
+        let _ = self.reader.join();
+        closed
+    }
+}
+
+impl Shared {
+    /// The log now.
+    pub fn figures(&self) -> Figures {
+        self.figures.lock().clone()
+    }
+
+    /// The log is for this cluster. It says so once: [`crate::backlog`]'s owner must not give it to another.
+    pub fn belongs_to(&self, cluster_id: &str) {
+        let mut known = self.cluster_id.lock();
+        if known.is_none() {
+            *known = Some(cluster_id.to_owned());
+            drop(known);
+            self.inbox.ring();
+        }
+    }
+
+    /// To be called every minute: the log proves that its directory can be used.
+    pub fn probe(&self) {
+        self.is_probe_due.store(true, Ordering::Relaxed);
+        self.inbox.ring();
+    }
+
+    fn probe_again(&self) {
+        self.is_probe_due.store(true, Ordering::Relaxed);
+    }
+
+    /// To be called a few times a second: tries again what failed or had no room. True if there is something of the kind.
+    pub fn retry(&self) -> bool {
+        let resting = std::mem::take(&mut *self.resting.lock());
+        for stored in resting.iter().filter_map(|partition| partition.stored()) {
+            stored.want_more();
+        }
+        let is_well = self.figures.lock().health == Health::Well;
+        let is_wanted = !is_well || self.is_hungry.load(Ordering::Relaxed) || !self.waiting.lock().is_empty();
+        if is_wanted {
+            self.full_at.store(u64::MAX, Ordering::Relaxed);
+            self.inbox.ring();
+        }
+        is_wanted
+    }
+}
+
+#[cfg(test)]
+mod tests;

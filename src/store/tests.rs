@@ -1,0 +1,157 @@
+use std::thread::yield_now;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use tokio::time::Instant;
+
+use super::*;
+use crate::backlog::log::storage::simulated::{Fault, SimulatedStorage};
+use crate::config::{Config, StorePolicy};
+use crate::queue::drainer::Drainer;
+use crate::queue::item::{Item, Payload};
+use crate::queue::receipt::{Answers, Mark, Request, When};
+use crate::queue::topic::Topics;
+use crate::record::{Record, Run};
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// A store on a simulated disk, and a topic of one partition in it.
+struct World {
+    storage: SimulatedStorage,
+    store: Store<SimulatedStorage>,
+    budget: Arc<Budget>,
+    ledger: Arc<Ledger>,
+    partition: Arc<Partition>,
+    answers: Arc<Answers>,
+}
+
+impl World {
+    fn new(storage: SimulatedStorage, memory: usize) -> World {
+        let mut config = Config::default();
+        config.producer.store = StorePolicy::Always;
+        let (config, inbox) = (Arc::new(config), Arc::new(LogInbox::default()));
+        let (budget, ledger) = (Arc::new(Budget::new(memory)), Arc::new(Ledger::default()));
+        let topics = Topics::with_log(config.clone(), Some(inbox.clone()));
+        let mut log = Log::open(storage.clone(), Options::with_limit(64 << 20), 1).unwrap().0;
+        let parts = Parts { config: &config, topics: &topics, budget: &budget, ledger: &ledger };
+        restore(&mut log, parts).unwrap();
+        let topic = topics.find_or_create("t").unwrap();
+        topics.place(&topic, 1, |_, _| {});
+        let partition = topic.partitions().unwrap()[0].clone();
+        let store = Store::start(log, inbox, budget.clone(), ledger.clone(), || 0).unwrap();
+        World { storage, store, budget, ledger, partition, answers: Arc::new(Answers::default()) }
+    }
+
+    /// Hands over a record of that size, which is the `number`th; its client asks for acks=1.
+    fn push(&self, number: i64, bytes: usize) {
+        let mut run = Run::default();
+        let value = vec![7; bytes];
+        run.push(&Record { timestamp: number, stamped_here: false, key: None, value: Some(&value), headers: &[] });
+        let request = Request::answered_when(When::Stored, number as i32, 1, 0, self.answers.clone());
+        let mark = Mark { at: 0, receipt: request.receipt(0, 1) };
+        let item = Item::records(run, [mark].into(), Instant::now());
+        self.budget.charge(item.charged_bytes());
+        self.ledger.accept(1);
+        self.partition.push(item);
+    }
+
+    /// The error codes of so many answers.
+    fn answers(&self, count: usize) -> Vec<i16> {
+        let mut codes = Vec::new();
+        soon(|| {
+            while let Some(request) = self.answers.pop() {
+                codes.push(request.results().records[0].error_code);
+            }
+            codes.len() >= count
+        });
+        codes
+    }
+
+    /// The timestamps of what is ready, as a broker's task takes it, until there are so many; their indexes follow each other.
+    fn take(&self, count: usize) -> Vec<i64> {
+        let mut taken = Vec::new();
+        soon(|| {
+            self.partition.lower_signal();
+            while let Some(item) = self.partition.take_from_intake() {
+                let Payload::Records(run) = item.payload() else { panic!("none is a batch") };
+                assert_eq!(item.next_index(), Some(taken.len() as u64));
+                taken.extend(run.records_from(0).map(|record| record.timestamp));
+                self.partition.batched(item.left(), item.left_bytes());
+                self.budget.release(item.charged_bytes());
+            }
+            taken.len() >= count
+        });
+        taken
+    }
+}
+
+#[track_caller]
+fn soon(mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + SOON;
+    while !is_so() {
+        assert!(Instant::now() < end, "not in {SOON:?}");
+        yield_now();
+    }
+}
+
+fn stored(partition: &Partition) -> &crate::queue::stored::Stored {
+    partition.stored().expect("its topic is stored")
+}
+
+#[test]
+fn what_memory_has_no_room_for_is_stored_and_read_back_in_order() {
+    const RECORDS: usize = 300;
+    let world = World::new(SimulatedStorage::new(1), 2 << 20);
+    for number in 0..RECORDS {
+        world.push(number as i64, 100_000);
+        // A client of this size is not read while memory is full.
+        soon(|| world.budget.has_room());
+    }
+    assert_eq!(world.answers(RECORDS), vec![0; RECORDS]);
+    assert!(stored(&world.partition).log_only().records > RECORDS as u64 / 2);
+    assert_eq!(world.partition.held_records(), RECORDS as u64);
+    world.partition.assign(&Drainer::new(1));
+    assert_eq!(world.take(RECORDS), (0..RECORDS as i64).collect::<Vec<_>>());
+    assert!(stored(&world.partition).log_only().is_empty());
+    world.push(RECORDS as i64, 1);
+    soon(|| world.partition.take_from_intake().is_some());
+    world.store.stop().unwrap();
+}
+
+#[test]
+fn a_failing_disk_refuses_acks_1_keeps_the_records_and_stores_them_when_it_is_well() {
+    let world = World::new(SimulatedStorage::new(2), 1 << 20);
+    world.push(0, 10);
+    assert_eq!(world.answers(1), [0]);
+    world.storage.fail(Some(Fault { after: 0, times: u64::MAX, errno: Errno::EIO }));
+    world.push(1, 10);
+    assert_eq!(world.answers(1), [56]);
+    assert!(matches!(world.store.shared().figures().health, Health::Failing(words) if words.contains("(EIO)")));
+    world.storage.fail(None);
+    soon(|| {
+        world.store.shared().retry();
+        world.store.shared().figures().health == Health::Well
+    });
+    world.push(2, 10);
+    assert_eq!(world.answers(1), [0]);
+    world.storage.lose_power();
+    let after = World::new(world.storage.clone(), 1 << 20);
+    assert_eq!((after.ledger.balance().held, after.partition.held_records()), (3, 3));
+}
+
+#[test]
+fn a_page_that_cannot_be_read_is_no_damage() {
+    let world = World::new(SimulatedStorage::new(3), 1 << 20);
+    (0..3).for_each(|number| world.push(number, 10));
+    assert_eq!(world.answers(3), [0; 3]);
+    world.store.stop().unwrap();
+    let world = World::new(world.storage, 1 << 20);
+    world.storage.fail(Some(Fault { after: 0, times: 5, errno: Errno::EIO }));
+    world.partition.assign(&Drainer::new(1));
+    soon(|| !world.store.shared().resting.lock().is_empty());
+    assert_eq!(world.partition.held_records(), 3);
+    world.storage.fail(None);
+    world.store.shared().retry();
+    assert_eq!(world.take(3), [0, 1, 2]);
+    assert_eq!(world.ledger.balance().dropped, []);
+}
