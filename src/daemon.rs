@@ -33,8 +33,10 @@ use crate::queue::topic::Topics;
 use crate::record::TimestampMs;
 use crate::route::{Router, placer};
 use crate::store::Store;
+use crate::store::dead_letters::{self as letters, Accounts};
 
 mod backlog;
+mod dead_letters;
 mod notify;
 mod open_files;
 mod status;
@@ -111,6 +113,8 @@ struct Parts {
     topics: Arc<Topics>,
     ledger: Arc<Ledger>,
     senders: Arc<broker::Context>,
+    /// Writes the dead letters, where there is a backlog.
+    graveyard: Option<letters::Thread>,
     view: Arc<status::View>,
     store: Option<Store<RealStorage>>,
     /// The tasks that must run until they are told to stop: their name, if they have failed.
@@ -161,9 +165,25 @@ fn start(config: &Arc<Config>, handed_over: HandedOver) -> Result<Parts, Failure
         Some(id) => metadata.of_cluster(id),
         None => metadata,
     };
-    let senders =
-        broker::Context::new(config.clone(), topics.clone(), budget, ledger.clone(), cluster.clone(), dialer, now);
+    let senders = broker::Context::new(
+        config.clone(),
+        topics.clone(),
+        budget.clone(),
+        ledger.clone(),
+        cluster.clone(),
+        dialer,
+        now,
+    );
     let counters = Arc::new(ingest::Counters::default());
+    let (dead_letters, graveyard) = match &config.backlog.directory {
+        Some(directory) => {
+            let accounts = Accounts { ledger: ledger.clone(), budget, clock: now };
+            let (dead_letters, thread) = dead_letters::open(directory, &config.backlog, accounts)?;
+            senders.keep_dead_letters(dead_letters.clone());
+            (Some(dead_letters), Some(thread))
+        }
+        None => (None, None),
+    };
 
     let (closing, stop) = (CancellationToken::new(), CancellationToken::new());
     let mut core = JoinSet::new();
@@ -180,13 +200,17 @@ fn start(config: &Arc<Config>, handed_over: HandedOver) -> Result<Parts, Failure
         let looked_after = backlog::look_after(store.shared().clone(), cluster.clone(), stop.clone());
         spawn(&mut core, "the backlog's keeper", looked_after);
     }
+    if let Some(thread) = &graveyard {
+        let (ended, stop) = (thread.ended(), stop.clone());
+        core.spawn(async move { stop.run_until_cancelled(ended).await.map(|()| "the dead letters' thread") });
+    }
     let shared = store.as_ref().map(|store| store.shared().clone());
     let view = Arc::new(status::View::new(router.clone(), ledger.clone(), cluster, counters.clone(), shared));
     let fed = notify::feed_watchdog(view.clone(), closing.clone(), stop.clone());
     spawn(&mut core, "the watchdog's feeder", fed);
     let StreamSocket { listener, file } = admin_socket;
     let asked = view.clone();
-    let served = admin::serve(listener, move || asked.status(), stop.clone());
+    let served = admin::serve(listener, move || asked.status(), dead_letters, stop.clone());
     spawn(&mut core, "the admin socket", async move {
         served.await;
         drop(file);
@@ -204,7 +228,7 @@ fn start(config: &Arc<Config>, handed_over: HandedOver) -> Result<Parts, Failure
         };
         listener.run(context, closing.clone(), stop.clone(), &connections);
     }
-    Ok(Parts { topics, ledger, senders, view, store, core, closing, stop, connections })
+    Ok(Parts { topics, ledger, senders, graveyard, view, store, core, closing, stop, connections })
 }
 
 /// Runs `task` as one that must not end before it is told to.
@@ -236,6 +260,10 @@ impl Parts {
         };
         self.stop.cancel();
         while self.core.join_next().await.is_some() {}
+        // What they decide goes into the log, too.
+        if let Some(thread) = self.graveyard.take() {
+            let _ = tokio::task::spawn_blocking(move || thread.stop()).await;
+        }
         // No task delivers any more. What waits for the log is stored, and then these figures are final.
         let mut not_stored = None;
         if let Some(store) = self.store.take() {

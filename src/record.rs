@@ -155,6 +155,11 @@ impl Run {
         &self.bytes
     }
 
+    /// The run form itself.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
     /// Bytes of memory held, used or not.
     pub fn capacity_bytes(&self) -> usize {
         self.bytes.capacity()

@@ -17,11 +17,16 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
 use super::Status;
+use crate::backlog::log::entry::IndexRange;
+use crate::store::dead_letters::{DeadLetters, GivenUp};
 
 /// Connections at once; further ones wait in the kernel's queue.
 pub const CONNECTIONS_MAX: usize = 64;
 /// How long a connection may take from its acceptance to the last byte of the answer.
 pub const CONNECTION_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Where dead letters are taken out.
+const GIVE_UP: &str = "/dead-letters/give-up";
 
 /// Bytes of a request's head; a larger one is refused.
 const REQUEST_BYTES_MAX: usize = 16 * 1024;
@@ -32,11 +37,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// each request for it, on the runtime's own thread, so it must not block.
 ///
 /// A panic in `status` ends that connection and no other.
-pub async fn serve<S>(listener: UnixListener, status: S, stop: CancellationToken)
+pub async fn serve<S>(listener: UnixListener, status: S, dead_letters: Option<DeadLetters>, stop: CancellationToken)
 where
     S: Fn() -> Status + Send + Sync + 'static,
 {
-    let status = Arc::new(status);
+    let asked = Arc::new(Asked { status, dead_letters });
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -44,7 +49,7 @@ where
             Some(ended) = connections.join_next() => report(ended),
             accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
                 Ok((stream, _)) => {
-                    connections.spawn(answer_one(stream, Arc::clone(&status)));
+                    connections.spawn(answer_one(stream, Arc::clone(&asked)));
                 }
                 Err(error) => {
                     warn!(%error, "the admin socket gave no connection");
@@ -61,13 +66,19 @@ fn report(ended: Result<(), JoinError>) {
     }
 }
 
-async fn answer_one<S>(stream: UnixStream, status: Arc<S>)
+/// Who is asked.
+struct Asked<S> {
+    status: S,
+    dead_letters: Option<DeadLetters>,
+}
+
+async fn answer_one<S>(stream: UnixStream, asked: Arc<Asked<S>>)
 where
     S: Fn() -> Status + Send + Sync + 'static,
 {
     let service = service_fn(|request| {
-        let answer = answer(&request, &*status);
-        async move { Ok::<_, Infallible>(answer) }
+        let asked = Arc::clone(&asked);
+        async move { Ok::<_, Infallible>(answer(&request, &asked).await) }
     });
     let connection = http1::Builder::new()
         .keep_alive(false)
@@ -80,25 +91,61 @@ where
     }
 }
 
-fn answer<B>(request: &Request<B>, status: impl Fn() -> Status) -> Response<Full<Bytes>> {
+async fn answer<B: Sync>(request: &Request<B>, asked: &Asked<impl Fn() -> Status + Sync>) -> Response<Full<Bytes>> {
     let path = request.uri().path();
-    if !matches!(path, "/status" | "/healthz") {
-        return text(StatusCode::NOT_FOUND, "there are /status and /healthz\n");
-    }
-    if request.method() != Method::GET {
-        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
+    let allowed = match path {
+        "/status" | "/healthz" => Method::GET,
+        GIVE_UP => Method::POST,
+        _ => return text(StatusCode::NOT_FOUND, "there are /status, /healthz and /dead-letters/give-up\n"),
+    };
+    if request.method() != allowed {
+        let only = if allowed == Method::GET { "GET" } else { "POST" };
+        let mut response = said(StatusCode::METHOD_NOT_ALLOWED, format!("only {only}\n"));
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(only));
         return response;
     }
-    if path == "/healthz" {
-        return text(StatusCode::OK, "ok\n");
+    match path {
+        "/healthz" => text(StatusCode::OK, "ok\n"),
+        GIVE_UP => give_up(request.uri().query().unwrap_or_default(), asked.dead_letters.as_ref()).await,
+        _ => {
+            let json = serde_json::to_vec(&(asked.status)()).expect("numbers, texts and maps with text keys are JSON");
+            typed(StatusCode::OK, "application/json", json.into())
+        }
     }
-    let json = serde_json::to_vec(&status()).expect("numbers, texts and maps with text keys are JSON");
-    typed(StatusCode::OK, "application/json", json.into())
+}
+
+/// Takes dead letters out: `partition`, `first`, `last` and `reason`, all numbers.
+async fn give_up(query: &str, dead_letters: Option<&DeadLetters>) -> Response<Full<Bytes>> {
+    let Some(dead_letters) = dead_letters else {
+        return text(StatusCode::NOT_FOUND, "this daemon keeps no dead letters: it has no backlog\n");
+    };
+    let Some(what) = given_up(query) else {
+        return text(StatusCode::BAD_REQUEST, "wanted: ?partition=N&first=N&last=N&reason=N\n");
+    };
+    match dead_letters.give_up(what).await {
+        Ok(records) => typed(StatusCode::OK, "application/json", format!("{{\"records\":{records}}}").into()),
+        Err(why) => said(StatusCode::CONFLICT, format!("{why}\n")),
+    }
+}
+
+fn given_up(query: &str) -> Option<GivenUp> {
+    let value = |name: &str| {
+        let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
+    };
+    Some(GivenUp {
+        partition: value("partition")?.parse().ok()?,
+        range: IndexRange::new(value("first")?.parse().ok()?, value("last")?.parse().ok()?)?,
+        reason: value("reason")?.parse().ok()?,
+    })
 }
 
 fn text(code: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
     typed(code, "text/plain; charset=utf-8", Bytes::from_static(body.as_bytes()))
+}
+
+fn said(code: StatusCode, body: String) -> Response<Full<Bytes>> {
+    typed(code, "text/plain; charset=utf-8", body.into())
 }
 
 fn typed(code: StatusCode, content_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {

@@ -19,7 +19,7 @@ impl Server {
         let directory = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(directory.path().join("admin.sock")).unwrap();
         let stop = CancellationToken::new();
-        tokio::spawn(serve(listener, status, stop.clone()));
+        tokio::spawn(serve(listener, status, None, stop.clone()));
         Server { directory, _stop: stop.drop_guard() }
     }
 

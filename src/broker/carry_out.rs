@@ -1,13 +1,19 @@
 //! Carries out what a flight has decided: counts, answers receipts, gives memory back.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 use tracing::{error, warn};
 
-use super::Context;
 use super::flight::Effect;
+use super::{Context, letter};
+use crate::backlog::letter::Refusal;
+use crate::queue::note::Note;
 use crate::queue::partition::Partition;
 use crate::queue::receipt::Outcome;
+use crate::queue::window::Batch;
 use crate::sampler::Sampler;
+use crate::store::dead_letters::Letter;
 use crate::wire::codes;
 
 /// What is logged once a second at most, however often it happens.
@@ -20,7 +26,7 @@ pub(super) struct Said {
 
 impl Context {
     /// Empties `effects`, which are of `partition`.
-    pub(super) fn carry_out(&self, partition: &Partition, effects: &mut Vec<Effect>) {
+    pub(super) fn carry_out(&self, partition: &Arc<Partition>, effects: &mut Vec<Effect>) {
         let (topic, id) = (&partition.topic().name, partition.id());
         for effect in effects.drain(..) {
             match effect {
@@ -33,23 +39,8 @@ impl Context {
                     }
                 }
                 Effect::DeadLetter { batch, code, message, may_be_delivered, note } => {
-                    if let Some(note) = note {
-                        partition.note(note);
-                    }
-                    let name = codes::name(code);
-                    let words = message.unwrap_or_else(|| format!("refused by Kafka: {name}"));
-                    if let Some(events) = self.said.dead.admit() {
-                        warn!(
-                            %topic, partition = id, events, code, name, records = batch.count, reason = %words, may_be_delivered,
-                            "records dead-lettered"
-                        );
-                    }
-                    self.ledger.dead_letter(code, batch.count.into());
-                    self.budget.release(batch.charged);
-                    for mark in batch.marks {
-                        let reason = words.as_str().into();
-                        mark.receipt.settle(Outcome::Failed { partition: id, error_code: code, reason });
-                    }
+                    let words = message.unwrap_or_else(|| format!("refused by Kafka: {}", codes::name(code)));
+                    self.bury(partition, batch, note, Refusal { code, may_be_delivered, words });
                 }
                 Effect::PossibleDuplicates(records, cause) => {
                     if let Some(events) = self.said.doubled.admit() {
@@ -77,6 +68,38 @@ impl Context {
                     "Kafka no longer has what it had acknowledged (an unclean election, or the topic was made anew)"
                 ),
             }
+        }
+    }
+
+    /// Kafka will never take this batch: it is kept where an operator finds it, if there is such a place.
+    fn bury(&self, partition: &Arc<Partition>, batch: Batch, note: Option<Note>, refusal: Refusal) {
+        let (code, name, may_be_delivered) = (refusal.code, codes::name(refusal.code), refusal.may_be_delivered);
+        if let Some(events) = self.said.dead.admit() {
+            let (topic, partition, records) = (&partition.topic().name, partition.id(), batch.count);
+            let reason = &refusal.words;
+            warn!(%topic, partition, events, code, name, records, %reason, may_be_delivered, "records dead-lettered");
+        }
+        let kept =
+            self.dead_letters.get().map(|dead_letters| letter::content(&batch).map(|content| (dead_letters, content)));
+        let Batch { count, marks, charged, .. } = batch;
+        match kept {
+            Some(Ok((dead_letters, content))) => {
+                let partition = partition.clone();
+                return dead_letters.put(Letter { partition, content, note, refusal, marks, charged });
+            }
+            Some(Err(error)) => {
+                error!(%error, records = count, "a batch of ours cannot be read: its dead letters are lost")
+            }
+            None => {}
+        }
+        if let Some(note) = note {
+            partition.note(note);
+        }
+        self.ledger.dead_letter(code, count.into());
+        self.budget.release(charged);
+        for mark in marks {
+            let (partition, error_code, reason) = (partition.id(), code, refusal.words.as_str().into());
+            mark.receipt.settle(Outcome::Failed { partition, error_code, reason });
         }
     }
 }

@@ -15,6 +15,7 @@ pub mod identity;
 mod inquiry;
 pub mod lanes;
 mod lateness;
+mod letter;
 mod notes;
 pub mod sabotage;
 mod scan;
@@ -24,8 +25,8 @@ pub mod slot;
 mod supervisor;
 pub mod verdict;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -39,6 +40,7 @@ use crate::queue::ledger::Ledger;
 use crate::queue::topic::{TopicInfo, Topics};
 use crate::queue::window::ConnectionId;
 use crate::record::TimestampMs;
+use crate::store::dead_letters::DeadLetters;
 
 pub use supervisor::supervise;
 
@@ -61,6 +63,8 @@ pub struct Context {
     pub dialer: Dialer,
     /// The wall clock.
     pub clock: fn() -> TimestampMs,
+    /// Where what Kafka refuses for good is kept; without it, it is counted and thrown away.
+    dead_letters: OnceLock<DeadLetters>,
     identity: identity::Identity,
     connections: AtomicU64,
     draining: AtomicBool,
@@ -86,11 +90,18 @@ impl Context {
             cluster,
             dialer,
             clock,
+            dead_letters: OnceLock::new(),
             identity: identity::Identity::default(),
             connections: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             said: carry_out::Said::default(),
         })
+    }
+
+    /// From now on what Kafka refuses for good is kept there. To be called once, before anything is sent.
+    pub fn keep_dead_letters(&self, in_log: DeadLetters) {
+        let first = self.dead_letters.set(in_log).is_ok();
+        debug_assert!(first, "they are kept in one place");
     }
 
     /// From now on nothing lingers: the daemon is stopping.

@@ -1,8 +1,8 @@
 //! `forebay backlog`: what the backlog on disk holds. Reads only, so it works beside the daemon that owns it, and without one.
 
-mod decode;
+pub(super) mod decode;
 mod export;
-mod json;
+pub(super) mod json;
 mod ls;
 mod verify;
 
@@ -69,7 +69,7 @@ impl Directory {
     }
 }
 
-fn failure(directory: &Path, error: &LogError) -> Failure {
+pub(super) fn failure(directory: &Path, error: &LogError) -> Failure {
     let code = match error {
         LogError::Disk(error) if error.source.kind() == std::io::ErrorKind::PermissionDenied => exit::PERMISSION,
         LogError::Newer { .. } => exit::DATA,
@@ -79,7 +79,7 @@ fn failure(directory: &Path, error: &LogError) -> Failure {
 }
 
 /// Topic and partition, as far as the bytes say; `None` for the partition while it is not chosen.
-fn topic_and_partition(name: &[u8]) -> (String, Option<i32>) {
+pub(super) fn topic_and_partition(name: &[u8]) -> (String, Option<i32>) {
     match PartitionName::decode(name) {
         Some(name) => (String::from_utf8_lossy(name.topic).into_owned(), name.partition),
         None => ("?".to_owned(), None),

@@ -11,6 +11,7 @@ mod backlog;
 mod check;
 mod completions;
 mod config;
+mod dead_letters;
 mod demo;
 mod dev_broker;
 mod log;
@@ -85,6 +86,7 @@ enum Command {
     Produce(produce::Arguments),
     Status(status::Arguments),
     Backlog(backlog::Arguments),
+    DeadLetters(dead_letters::Arguments),
     Config(config::Arguments),
     Demo(demo::Arguments),
     DevBroker(dev_broker::Arguments),
@@ -138,6 +140,7 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Produce(arguments) => produce::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Backlog(arguments) => backlog::run(&arguments),
+        Command::DeadLetters(arguments) => dead_letters::run(&arguments),
         Command::Config(arguments) => config::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::DevBroker(arguments) => dev_broker::run(&arguments),

@@ -59,7 +59,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     output::print(render::page(&status))
 }
 
-fn failure(error: ClientError) -> Failure {
+pub(super) fn failure(error: ClientError) -> Failure {
     match error {
         ClientError::Connect { path, error } => socket::unreachable(&path, &error),
         other => Failure::new(exit::UNAVAILABLE, other),

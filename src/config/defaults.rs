@@ -63,7 +63,7 @@ impl Default for Memory {
 
 impl Default for Backlog {
     fn default() -> Self {
-        Backlog { directory: None, limit: 8 * GIB }
+        Backlog { directory: None, limit: 8 * GIB, dead_letters_limit: GIB / 8 }
     }
 }
 

@@ -96,6 +96,7 @@ impl Section for Backlog {
     fn visit(&mut self, keys: &mut impl Keys) {
         keys.key("directory", DirectoryPath, &mut self.directory);
         keys.key("limit", Bytes(64 * MIB..=1024 * 1024 * GIB), &mut self.limit);
+        keys.key("dead_letters_limit", Bytes(64 * MIB..=1024 * 1024 * GIB), &mut self.dead_letters_limit);
     }
 }
 

@@ -114,6 +114,8 @@ pub struct Backlog {
     pub directory: Option<PathBuf>,
     /// Bytes that its files may take together.
     pub limit: u64,
+    /// Bytes that the files of the dead letters may take together, beside them.
+    pub dead_letters_limit: u64,
 }
 
 /// One of `[[listeners]]`.

@@ -9,6 +9,7 @@ mod dev_kafka;
 mod activation;
 mod backlog;
 mod check;
+mod dead_letters;
 mod deliver;
 mod doubt;
 mod errors;

@@ -8,7 +8,7 @@ mod envelope;
 
 pub use codec::entries;
 pub(super) use envelope::{Envelope, end_entry, envelopes, put_entry};
-pub use envelope::{is_tagged_section, tag_origins};
+pub use envelope::{is_tagged_section, tag_origins, tagged_section, tags};
 
 use super::varint::varint_len;
 

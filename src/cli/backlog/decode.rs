@@ -14,16 +14,19 @@ const DECOMPRESSED_BYTES_MAX: usize = 512 << 20;
 const STAMP: Stamp = Stamp { lane: Lane { producer_id: -1, epoch: -1 }, base_sequence: -1 };
 
 /// A record, decoded.
-pub(super) struct Decoded<'a> {
+pub(in crate::cli) struct Decoded<'a> {
     /// In ms.
-    pub(super) timestamp: i64,
-    pub(super) key: Option<&'a [u8]>,
-    pub(super) value: Option<&'a [u8]>,
-    pub(super) headers: Vec<(&'a [u8], Option<&'a [u8]>)>,
+    pub(in crate::cli) timestamp: i64,
+    pub(in crate::cli) key: Option<&'a [u8]>,
+    pub(in crate::cli) value: Option<&'a [u8]>,
+    pub(in crate::cli) headers: Vec<(&'a [u8], Option<&'a [u8]>)>,
 }
 
 /// Shows the records of a run in order. What cannot be decoded, and a run that has fewer or more than it says, is [`ErrorKind::InvalidData`].
-pub(super) fn each_record(run: &Records<'_>, mut visit: impl FnMut(&Decoded<'_>) -> io::Result<()>) -> io::Result<()> {
+pub(in crate::cli) fn each_record(
+    run: &Records<'_>,
+    mut visit: impl FnMut(&Decoded<'_>) -> io::Result<()>,
+) -> io::Result<()> {
     let mut seen = 0;
     match i16::from(run.codec) {
         0 => {

@@ -8,14 +8,22 @@ const TAG_ORIGIN: u64 = 1;
 
 /// A tagged section that says who handed records over.
 pub fn tag_origins(origins: &[Origin<'_>]) -> Vec<u8> {
-    let mut section = Vec::new();
-    put_varint(&mut section, origins.len() as u64);
-    for origin in origins {
+    let values = origins.iter().map(|origin| {
         let mut value = Vec::new();
         put_zigzag(&mut value, origin.up_to);
         value.extend_from_slice(origin.name);
-        put_varint(&mut section, TAG_ORIGIN);
-        put_bytes(&mut section, &value);
+        (TAG_ORIGIN, value)
+    });
+    tagged_section(&values.collect::<Vec<_>>())
+}
+
+/// A tagged section that holds these values, each behind its tag. Tags below 16 are the log's own.
+pub fn tagged_section(values: &[(u64, Vec<u8>)]) -> Vec<u8> {
+    let mut section = Vec::new();
+    put_varint(&mut section, values.len() as u64);
+    for (tag, value) in values {
+        put_varint(&mut section, *tag);
+        put_bytes(&mut section, value);
     }
     section
 }
@@ -84,7 +92,7 @@ pub(super) fn origins(section: &[u8]) -> impl Iterator<Item = Origin<'_>> {
 }
 
 /// The tags of a valid section.
-fn tags(section: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
+pub fn tags(section: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
     let mut input = Input::new(section);
     let count = input.varint("number of tags").unwrap_or(0);
     (0..count).map_while(move |_| Some((input.varint("tag").ok()?, input.bytes("a tag's value").ok()?)))

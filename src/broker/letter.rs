@@ -1,0 +1,39 @@
+//! What a batch becomes that will never be delivered.
+
+use bytes::Bytes;
+
+use crate::queue::window::Batch;
+use crate::record::{RawRecord, Run};
+use crate::store::dead_letters::Content;
+use crate::wire::WireError;
+use crate::wire::codec::Codec;
+use crate::wire::record_batch::{HEADER_BYTES, parse_header, records};
+
+/// The records of a batch as the log keeps them: in run form, or compressed as they are.
+///
+/// Errors: the batch is damaged, which none of ours is.
+pub(super) fn content(batch: &Batch) -> Result<Content, WireError> {
+    let header = parse_header(&batch.bytes)?;
+    let codec = header.codec()?;
+    let section = batch.bytes.slice(HEADER_BYTES..header.size_bytes());
+    let data = match codec {
+        Codec::None => in_run_form(&batch.bytes, section.len())?,
+        _ => section,
+    };
+    Ok(Content {
+        codec: codec.id() as u8,
+        count: batch.count,
+        base_timestamp: header.base_timestamp,
+        max_timestamp: header.max_timestamp,
+        data,
+    })
+}
+
+fn in_run_form(batch: &Bytes, section: usize) -> Result<Bytes, WireError> {
+    let mut run = Run::with_capacity(section);
+    for record in records(batch, section)? {
+        let record = record?;
+        run.push_raw(&RawRecord { timestamp: record.timestamp, stamped_here: false, suffix: &record.suffix });
+    }
+    Ok(run.into_bytes().into())
+}
