@@ -1,4 +1,4 @@
-//! A log on a disk that cannot be read, or not be written, and what damage may cost at most.
+//! A log on a disk that cannot be read, or not be written, and what damage may cost at most, and what may come back with recycled files.
 
 #![allow(clippy::unwrap_used, reason = "all of it is test code")]
 
@@ -221,4 +221,24 @@ fn what_a_failed_sync_left_in_a_file_is_no_damage() {
     assert_eq!(log.counters().damaged_places, 0);
     let run = runs(&mut log, &mut Cursor::new(partition, 0)).remove(0);
     assert_eq!(run.read().unwrap().records().data, b"not on disk");
+}
+
+#[test]
+fn no_generation_comes_twice_though_a_seed_does() {
+    let storage = SimulatedStorage::new(10);
+    let mut generations = BTreeMap::new();
+    for _ in 0..20 {
+        // With the same seed each time.
+        let mut log = open(&storage, 8);
+        let partition = log.define(b"p").unwrap();
+        store(&mut log, partition, b"x").unwrap();
+        log.sync().unwrap();
+        drop(log);
+        storage.kill();
+        let mut files = storage.files();
+        files.retain(|name, _| name.ends_with(".segment"));
+        generations.extend(files.into_iter().map(|(name, bytes)| (bytes[24..32].to_vec(), name)));
+    }
+    let names: std::collections::BTreeSet<&String> = generations.values().collect();
+    assert!(names.len() >= 20 && generations.len() == names.len(), "{generations:?}");
 }

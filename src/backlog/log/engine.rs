@@ -108,7 +108,7 @@ pub struct Log<S: Storage> {
 }
 
 impl<S: Storage> Log<S> {
-    /// Locks the directory and reads what is there. Needs no free space. `seed` makes the generations.
+    /// Locks the directory and reads what is there. Needs no free space. `seed` makes the generations, and is to be as random as can be had.
     ///
     /// A second owner, a newer format and an unreadable directory are errors; damage and torn ends are not: what was found is returned.
     pub fn open(storage: S, options: Options, seed: u64) -> Result<(Log<S>, Damage), LogError> {
@@ -130,7 +130,8 @@ impl<S: Storage> Log<S> {
             named_bytes: 0,
             storage,
             options,
-            random: fastrand::Rng::with_seed(seed),
+            // So that a seed that comes twice makes no generation twice: what a recycled file held would count again.
+            random: fastrand::Rng::with_seed(seed.wrapping_add(recovered.number_max)),
             state: State::default(),
             segments: BTreeMap::new(),
             older_bytes: 0,
