@@ -292,3 +292,53 @@ fn the_log_is_json_when_it_is_asked_for() {
         assert!(json["level"].is_string() && json["message"].is_string(), "{line}");
     }
 }
+
+#[test]
+fn a_backlog_that_lacks_records_is_neither_whole_nor_wholly_exported() {
+    use forebay::backlog::log::engine::Log;
+    use forebay::backlog::log::entry::{Entry, NO_TAGS, Records};
+    use forebay::backlog::log::options::Options;
+    use forebay::backlog::log::storage::real::RealStorage;
+    use forebay::backlog::name::PartitionName;
+
+    let directory = TempDir::with_prefix("forebay-").expect("a temporary directory");
+    let options = Options::with_limit(64 << 10);
+    let (mut log, _) = Log::open(RealStorage::new(directory.path()), options, 1).expect("it is empty");
+    let name = PartitionName { topic_id: [0; 16], partition: Some(3), topic: b"audit" };
+    let partition = log.define(&name.encode()).expect("there is room");
+    // One record in run form: size of the suffix, flags, timestamp, and a suffix of no key, the value "x" and no headers.
+    let data = [&4_u32.to_le_bytes()[..], &[0], &5_i64.to_le_bytes(), &[1, 2, b'x', 0]].concat();
+    for first in 0..200 {
+        let records = Records {
+            partition,
+            first,
+            count: 1,
+            base_timestamp: 5,
+            max_timestamp: 5,
+            stored_at: 5,
+            codec: 0,
+            tags: NO_TAGS,
+            data: &data,
+        };
+        log.append(&[Entry::Records(records)]).expect("there is room");
+    }
+    log.close().expect("the disk is well");
+    let [verify, export] =
+        [["backlog", "verify", text(directory.path())], ["backlog", "export", text(directory.path())]];
+    assert_eq!(ended(&verify, b"").0, Some(0));
+    let (code, stdout, stderr) = ended(&export, b"");
+    assert_eq!((code, stdout.lines().count(), stderr.as_str()), (Some(0), 200, ""));
+    let files = fs::read_dir(directory.path()).expect("it is there").flatten().map(|entry| entry.path());
+    let oldest =
+        files.filter(|path| path.extension().is_some_and(|end| end == "segment")).min().expect("there are some");
+    fs::remove_file(oldest).expect("it is ours");
+    let (code, stdout, _) = ended(&verify, b"");
+    assert!(code == Some(65) && stdout.contains("records are held and in no segment"), "{stdout}");
+    let (code, stdout, stderr) = ended(&export, b"");
+    assert_eq!(code, Some(65));
+    let missing = 200 - stdout.lines().count();
+    assert!(
+        missing > 0 && stderr.contains(&format!("records 0 to {} of audit/3: no segment has them", missing - 1)),
+        "{stderr}"
+    );
+}

@@ -6,13 +6,15 @@ pub(super) mod json;
 mod ls;
 mod verify;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
 use super::exit::{self, Failure};
+use crate::backlog::log::entry::IndexRange;
 use crate::backlog::log::error::LogError;
-use crate::backlog::log::inspect::Inspection;
+use crate::backlog::log::inspect::{HeldRun, Inspection};
 use crate::backlog::log::storage::real::RealStorage;
 use crate::backlog::name::PartitionName;
 
@@ -66,6 +68,25 @@ struct Directory {
 impl Directory {
     fn inspect(&self) -> Result<Inspection<RealStorage>, Failure> {
         Inspection::new(RealStorage::new(&self.directory)).map_err(|error| failure(&self.directory, &error))
+    }
+
+    fn held_runs(&self, inspection: &Inspection<RealStorage>) -> Result<BTreeMap<u32, Vec<HeldRun>>, Failure> {
+        inspection.held_runs().map_err(|error| failure(&self.directory, &error))
+    }
+
+    /// Records that are held and in no segment. What the owner frees meanwhile is not among them: the second look does not miss it.
+    fn lost(
+        &self,
+        inspection: &Inspection<RealStorage>,
+        held: &BTreeMap<u32, Vec<HeldRun>>,
+    ) -> Result<BTreeSet<(u32, IndexRange)>, Failure> {
+        let mut missing = inspection.missing(held);
+        if !missing.is_empty() {
+            let again = self.inspect()?;
+            let still = again.missing(&self.held_runs(&again)?);
+            missing.retain(|range| still.contains(range));
+        }
+        Ok(missing)
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Writes nothing and takes no lock, so it works beside a live owner. What the owner frees meanwhile is left out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::ControlFlow;
 
@@ -116,6 +116,35 @@ impl<S: Storage> Inspection<S> {
             });
         }
         Ok(found)
+    }
+
+    /// Held records that none of these runs has: damage took them, or a live owner has settled and freed them meanwhile. What a second inspection
+    /// misses as well is lost.
+    pub fn missing(&self, held: &BTreeMap<u32, Vec<HeldRun>>) -> BTreeSet<(u32, IndexRange)> {
+        let partitions = &self.recovered.state.partitions;
+        let mut there: BTreeMap<u32, Vec<IndexRange>> = BTreeMap::new();
+        for (number, runs) in held {
+            there.entry(*number).or_default().extend(runs.iter().map(|run| run.range));
+        }
+        // What was placed is read where it came from.
+        for part in partitions.values().flat_map(|partition| &partition.placed).flat_map(|placed| &placed.parts) {
+            there.entry(part.partition).or_default().extend(part.range());
+        }
+        let mut missing = BTreeSet::new();
+        for (number, partition) in partitions {
+            let Some(unsettled) = partition.unsettled() else { continue };
+            let mut there = there.remove(number).unwrap_or_default();
+            there.extend(partition.gone.values().map(|gone| gone.range));
+            there.sort_unstable();
+            let mut next = unsettled.first;
+            for range in there {
+                let before = range.first.checked_sub(1).and_then(|last| IndexRange::new(next, last));
+                missing.extend(before.map(|before| (*number, before)));
+                next = next.max(range.last + 1);
+            }
+            missing.extend(IndexRange::new(next, unsettled.last).map(|rest| (*number, rest)));
+        }
+        missing
     }
 
     /// Reads a run; `None` when it was freed meanwhile.

@@ -8,15 +8,15 @@ use serde_json::{Map, Value};
 
 use super::decode::{Decoded, each_record};
 use super::json::put_bytes;
-use super::{Directory, failure, topic_and_partition};
+use super::{Directory, topic_and_partition};
 use crate::backlog::log::entry::IndexRange;
 use crate::backlog::log::read::StoredRun;
 use crate::cli::exit::{self, Failure};
 
 /// Print all records that are held, oldest first, partition by partition.
 ///
-/// Nothing is changed: what is exported is still delivered when the daemon runs. Runs that cannot be read are named on standard error, and
-/// the exit code is 65.
+/// Nothing is changed: what is exported is still delivered when the daemon runs. Records that cannot be read or are missing are named on
+/// standard error, and the exit code is 65.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{EXIT_STATUS}"))]
 pub(super) struct Arguments {
@@ -39,7 +39,7 @@ const EXIT_STATUS: &str = "\
 Exit status:
     0  every record that is held was printed
    64  wrong arguments
-   65  some could not be read: standard error names them; or a later version has written there
+   65  some are missing or could not be read: standard error names them; or the format is newer
    74  the directory cannot be read, or nothing can be printed
    77  permission to read it is refused";
 
@@ -60,16 +60,14 @@ struct Source {
 /// Reads and prints.
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let inspection = arguments.directory.inspect()?;
-    let held = inspection.held_runs().map_err(|error| failure(&arguments.directory.directory, &error))?;
+    let held = arguments.directory.held_runs(&inspection)?;
     let names = &inspection.recovered().state.partitions;
-    let mut wanted = Vec::new();
-    for (number, runs) in &held {
-        let name = names.get(number).map(|partition| partition.name.as_slice()).unwrap_or_default();
+    let source = |number: u32| {
+        let name = names.get(&number).map(|partition| partition.name.as_slice()).unwrap_or_default();
         let (topic, partition) = topic_and_partition(name);
-        if arguments.topic.as_ref().is_none_or(|only| *only == topic) {
-            wanted.push((Source { topic, partition }, runs));
-        }
-    }
+        arguments.topic.as_ref().is_none_or(|only| *only == topic).then_some(Source { topic, partition })
+    };
+    let wanted: Vec<_> = held.iter().filter_map(|(number, runs)| Some((source(*number)?, runs))).collect();
     let progress =
         progress(wanted.iter().flat_map(|(_, runs)| runs.iter()).map(|run| u64::from(run.len_bytes())).sum());
     let mut out = BufWriter::new(io::stdout().lock());
@@ -89,22 +87,18 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
             };
             if let Err(why) = written {
                 unread += run.range.count();
-                let partition = source.partition.unwrap_or(-1);
-                progress.suspend(|| {
-                    // Nobody is left to tell when standard error is closed.
-                    let _ = writeln!(
-                        io::stderr(),
-                        "forebay: records {} to {} of {}/{partition}: {why}",
-                        run.range.first,
-                        run.range.last,
-                        source.topic
-                    );
-                });
+                progress.suspend(|| say_unread(&source, run.range, &why));
             }
             progress.inc(run.len_bytes().into());
         }
     }
     progress.finish_and_clear();
+    for (number, range) in arguments.directory.lost(&inspection, &held)? {
+        if let Some(source) = source(number) {
+            unread = unread.saturating_add(range.count());
+            say_unread(&source, range, "no segment has them");
+        }
+    }
     match out.flush() {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             Err(Failure::new(exit::IO, format_args!("cannot write to standard output: {error}")))
@@ -112,6 +106,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         _ if unread > 0 => Err(Failure::new(exit::DATA, format_args!("{unread} records could not be read"))),
         _ => Ok(()),
     }
+}
+
+fn say_unread(source: &Source, range: IndexRange, why: &str) {
+    let (topic, partition) = (&source.topic, source.partition.unwrap_or(-1));
+    // Nobody is left to tell when standard error is closed.
+    let _ = writeln!(io::stderr(), "forebay: records {} to {} of {topic}/{partition}: {why}", range.first, range.last);
 }
 
 fn progress(bytes: u64) -> ProgressBar {

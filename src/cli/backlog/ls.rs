@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use clap::Args;
 use serde::Serialize;
 
-use super::{Directory, failure, topic_and_partition};
+use super::{Directory, topic_and_partition};
 use crate::cli::exit::Failure;
 use crate::cli::output;
 use crate::cli::status::{grouped, span};
@@ -59,7 +59,7 @@ struct Row {
 /// Reads and prints.
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let inspection = arguments.directory.inspect()?;
-    let held = inspection.held_runs().map_err(|error| failure(&arguments.directory.directory, &error))?;
+    let held = arguments.directory.held_runs(&inspection)?;
     let recovered = inspection.recovered();
     let mut partitions = Vec::new();
     for (number, partition) in &recovered.state.partitions {

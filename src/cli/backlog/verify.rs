@@ -8,7 +8,7 @@ use crate::cli::exit::{self, Failure};
 use crate::cli::output;
 use crate::cli::status::grouped;
 
-/// Read every frame and say whether it is as it was written.
+/// Read every frame and say whether it is as it was written, and whether all that is held is there.
 ///
 /// Ends with 0 when all are, with 65 when some are damaged.
 #[derive(Debug, Args)]
@@ -27,9 +27,9 @@ Examples:
 
 const EXIT_STATUS: &str = "\
 Exit status:
-    0  every byte is as it was written
+    0  every byte is as it was written, and every record that is held is there
    64  wrong arguments
-   65  something is damaged, or a later version has written there
+   65  something is damaged or missing, or a later version has written there
    74  the directory cannot be read, or nothing can be printed
    77  permission to read it is refused";
 
@@ -42,6 +42,8 @@ struct Verdict {
     segments: Vec<Segment>,
     missing_segments: Vec<u64>,
     unreadable_segments: Vec<u64>,
+    /// Records that are held and in no segment.
+    missing_records: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -64,6 +66,7 @@ struct Damage {
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let inspection = arguments.directory.inspect()?;
     let reports = inspection.verify().map_err(|error| failure(&arguments.directory.directory, &error))?;
+    let lost = arguments.directory.lost(&inspection, &arguments.directory.held_runs(&inspection)?)?;
     let damage = &inspection.recovered().damage;
     let segments: Vec<Segment> = reports
         .into_iter()
@@ -78,13 +81,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         .collect();
     let sound = segments.iter().all(|segment| segment.damage.is_empty() && segment.invalid_frames == 0);
     let verdict = Verdict {
-        ok: sound && damage.missing_segments.is_empty() && damage.unreadable_segments.is_empty(),
+        ok: sound && lost.is_empty() && damage.missing_segments.is_empty() && damage.unreadable_segments.is_empty(),
         frames: segments.iter().map(|segment| segment.frames).sum(),
         records: segments.iter().map(|segment| segment.records).sum(),
         bytes: segments.iter().map(|segment| segment.bytes).sum(),
         segments,
         missing_segments: damage.missing_segments.clone(),
         unreadable_segments: damage.unreadable_segments.clone(),
+        missing_records: lost.iter().map(|(_, range)| range.count()).fold(0, u64::saturating_add),
     };
     output::print(if arguments.json { output::json(&verdict)? } else { page(&verdict) })?;
     if verdict.ok { Ok(()) } else { Err(Failure::new(exit::DATA, "the backlog is damaged")) }
@@ -106,6 +110,9 @@ fn page(verdict: &Verdict) -> String {
     }
     for number in &verdict.unreadable_segments {
         out += &format!("segment {number}: nothing of it can be read\n");
+    }
+    if verdict.missing_records > 0 {
+        out += &format!("{} records are held and in no segment\n", grouped(verdict.missing_records));
     }
     out
 }
