@@ -119,6 +119,29 @@ fn a_full_disk_is_an_error_that_loses_nothing_and_heals_by_itself() {
 }
 
 #[test]
+fn restarts_on_a_full_disk_use_up_none_of_the_room_for_notes() {
+    let storage = SimulatedStorage::new(19);
+    let mut log = open(&storage, 64);
+    let partition = log.define(b"p").unwrap();
+    log.sync().unwrap();
+    storage.set_capacity(storage.used_bytes() + 3 * SEGMENT_BYTES);
+    while store(&mut log, partition, &[1; 1000]).is_ok() {}
+    for round in 0..12 {
+        // Others take what becomes free.
+        storage.set_capacity(storage.used_bytes());
+        if round % 2 == 0 {
+            log.close().unwrap();
+        }
+        storage.kill();
+        storage.set_capacity(storage.used_bytes());
+        log = open(&storage, 64);
+        let range = IndexRange::new(2 * round + 1, 2 * round + 1).unwrap();
+        log.append(&[Entry::Dropped { partition, range, reason: 2 }]).expect("notes have files of their own");
+        log.sync().unwrap();
+    }
+}
+
+#[test]
 fn the_free_space_floor_is_left_to_others() {
     let storage = SimulatedStorage::new(4);
     storage.set_capacity(20 * SEGMENT_BYTES);

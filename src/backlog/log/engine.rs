@@ -14,7 +14,7 @@ use super::header::{HEADER_BYTES, segment_name, spare_name};
 use super::index::IndexCache;
 use super::options::Options;
 use super::recovery::{Damage, Recovered, SegmentFile, recover};
-use super::roll::{For, Spare};
+use super::roll::{For, Spare, has_room_to_give};
 use super::scan::{Extent, SYNCED_TO_ITS_END, Seen, Unreadable, scan};
 use super::state::{Partition, State};
 use super::storage::{LockError, Storage, StorageFile};
@@ -203,14 +203,16 @@ impl<S: Storage> Log<S> {
             all.filter(|segment| segment.note.runs == 0).map(|segment| segment.file_bytes).sum();
     }
 
-    /// Makes everything durable, writes the footer, and gives back the room that was not used.
+    /// Makes everything durable, writes the footer, and gives back the room that was not used, unless the disk is nearly full.
     pub fn close(mut self) -> Result<(), LogError> {
         self.sync()?;
         let Some(active) = &mut self.active else { return Ok(()) };
         let path = self.storage.path(&active.name());
         active.close();
         active.write().map_err(LogError::io("write", path.clone()))?;
-        active.file.set_len(active.end.into()).map_err(LogError::io("shorten", path.clone()))?;
+        if has_room_to_give(&self.storage, &self.options) {
+            active.file.set_len(active.end.into()).map_err(LogError::io("shorten", path.clone()))?;
+        }
         active.file.sync().map_err(LogError::io("sync", path.clone()))?;
         active.set_synced(active.end);
         // Without it nothing is lost; the next opening writes more anew than it would have to.
@@ -245,7 +247,8 @@ impl<S: Storage> Log<S> {
             self.counters.damaged_places += 1;
             self.set_aside.push(*segment);
         }
-        for number in self.segments.keys().copied().collect::<Vec<_>>() {
+        // Not the newest: when it is left behind, it is recycled as it is.
+        for number in self.segments.keys().rev().skip(1).copied().collect::<Vec<_>>() {
             self.shorten(number);
         }
         self.carry_over(recovered.newest_synced)?;

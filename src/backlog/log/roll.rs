@@ -5,7 +5,7 @@ use super::beginning::Beginning;
 use super::engine::Log;
 use super::error::{FullCause, LogError, is_out_of_space};
 use super::header::{segment_name, spare_name};
-use super::options::{RESERVED_SEGMENTS, SPARES_MAX};
+use super::options::{Options, RESERVED_SEGMENTS, SPARES_MAX};
 use super::recovery::SegmentFile;
 use super::storage::{Storage, StorageFile};
 
@@ -119,12 +119,15 @@ impl<S: Storage> Log<S> {
         renamed
     }
 
-    /// Gives back what a segment does not use, unless that is little.
+    /// Gives back what a segment does not use, unless that is little, or the disk is nearly full.
     pub(super) fn shorten(&mut self, number: u64) {
         let Some(segment) = self.segments.get(&number).copied() else { return };
         let end = u64::from(segment.note.end);
-        if segment.file_bytes.saturating_sub(end) <= self.options.segment_bytes / UNUSED_SHARE || segment.note.runs == 0
-        {
+        let unused = segment.file_bytes.saturating_sub(end);
+        if unused <= self.options.segment_bytes / UNUSED_SHARE || segment.note.runs == 0 {
+            return;
+        }
+        if !has_room_to_give(&self.storage, &self.options) {
             return;
         }
         if self.housekeeping(|log| log.storage.open_for_writing(&segment_name(number))?.set_len(end)) {
@@ -255,4 +258,11 @@ impl<S: Storage> Log<S> {
         }
         self.count_older_bytes();
     }
+}
+
+/// Whether others may have what a segment does not use. On a disk that is nearly full they would, and when this segment is freed there were no room to
+/// make its file a whole one again: restart by restart the files for notes would become fewer, until nothing is ever settled.
+pub(super) fn has_room_to_give(storage: &impl Storage, options: &Options) -> bool {
+    let needed = options.free_space_floor_bytes.saturating_add(options.segment_bytes);
+    storage.available_bytes().is_ok_and(|available| available >= needed)
 }
