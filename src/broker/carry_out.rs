@@ -19,7 +19,7 @@ use crate::wire::codes;
 /// What is logged once a second at most, however often it happens.
 #[derive(Debug, Default)]
 pub(super) struct Said {
-    dead: Sampler,
+    pub dead: Sampler,
     doubled: Sampler,
     restamped: Sampler,
 }

@@ -11,6 +11,7 @@
 
 mod carry_out;
 pub mod flight;
+mod giving_up;
 pub mod identity;
 mod inquiry;
 pub mod lanes;

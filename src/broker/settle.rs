@@ -105,7 +105,7 @@ impl Window {
         self.new_epoch(effects);
     }
 
-    fn count_doubt(&mut self, cause: DuplicateCause, effects: &mut Vec<Effect>) {
+    pub(super) fn count_doubt(&mut self, cause: DuplicateCause, effects: &mut Vec<Effect>) {
         let Some(oldest) = self.batches.front() else { return };
         // A version begins with the oldest, or behind it, and covers whole batches.
         let versions = self.flight.iter().flat_map(|flight| &flight.versions);

@@ -44,6 +44,7 @@ pub async fn supervise(
             break Err(failed);
         }
         assign(&context, &mut brokers, &snapshot, &mut random);
+        context.give_up_missing(&snapshot);
         tokio::select! {
             biased;
             () = stop.cancelled() => break Ok(()),

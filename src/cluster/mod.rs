@@ -20,7 +20,8 @@ use tracing::{debug, error, info, warn};
 
 use crate::backoff::Backoff;
 use crate::config::{Config, HostPort};
-use crate::queue::topic::Topics;
+use crate::queue::partition::Partition;
+use crate::queue::topic::{Topic, Topics};
 use crate::wire::WireError;
 use crate::wire::api::{ApiKey, metadata};
 use crate::wire::codes;
@@ -171,14 +172,15 @@ impl MetadataTask {
         hints.clear();
     }
 
-    /// Every topic that clients have named is there, and each of its partitions has a leader that can be reached.
+    /// Every topic that clients have named is there, each of its partitions has a leader that can be reached, and nothing is held
+    /// for partitions that are gone.
     fn is_settled(&self) -> bool {
         let snapshot = self.snapshots.borrow();
         self.topics.all().iter().all(|topic| {
             snapshot.topics.get(&topic.info().name).is_some_and(|state| {
                 let reachable = |id: i32| snapshot.brokers.contains_key(&id);
                 !state.leaders.is_empty() && state.leaders.iter().all(|l| l.broker.is_some_and(reachable))
-            })
+            }) && !holds_for_the_missing(topic, &snapshot)
         })
     }
 
@@ -263,4 +265,11 @@ impl MetadataTask {
         self.snapshots.send_replace(Arc::new(known.after(answer, Instant::now())));
         true
     }
+}
+
+/// Whether records wait in partitions that the cluster no longer has.
+fn holds_for_the_missing(topic: &Topic, snapshot: &Snapshot) -> bool {
+    let lacks = |partition: &Arc<Partition>| snapshot.lacks(&topic.info().name, partition.id());
+    let partitions = topic.partitions();
+    partitions.iter().flat_map(|all| all.iter()).any(|partition| lacks(partition) && partition.held_records() > 0)
 }

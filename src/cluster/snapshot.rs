@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -13,6 +14,10 @@ use crate::wire::codes;
 /// Answers in a row with older epochs than those known before they are believed: a broker that is behind is not so for long. A
 /// topic that was made anew begins its epochs anew, which only brokers that give topic ids say at once.
 const REWINDS_MAX: u32 = 5;
+
+/// So many answers in a row must say that there is no such partition before that is acted on, however short the time that they must
+/// say it for: one broker alone may be behind.
+const LACKING_ANSWERS_MIN: u32 = 2;
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,6 +45,17 @@ pub struct TopicState {
     pub leaders: Vec<Leader>,
     /// Answers in a row that said an older epoch than a known one.
     rewinds: u32,
+    /// How many partitions there are by the latest answers; `None` where the last one did not say.
+    said: Option<Said>,
+}
+
+/// What answers in a row agree on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Said {
+    /// 0: there is no such topic.
+    partitions: usize,
+    answers: u32,
+    since: Instant,
 }
 
 /// Who leads a partition.
@@ -80,6 +96,22 @@ impl Snapshot {
         (leader.epoch >= 0).then_some(leader.epoch)
     }
 
+    /// Whether the last answer said that there is no such partition: its topic is gone, or has fewer.
+    pub fn lacks(&self, topic: &str, partition: i32) -> bool {
+        self.lacking(topic, partition).is_some()
+    }
+
+    /// Whether answers in a row have said so, from the first to the last one, for at least `long`.
+    pub fn has_lacked(&self, topic: &str, partition: i32, long: Duration) -> bool {
+        let (Some(said), Some(as_of)) = (self.lacking(topic, partition), self.as_of) else { return false };
+        said.answers >= LACKING_ANSWERS_MIN && as_of.saturating_duration_since(said.since) >= long
+    }
+
+    fn lacking(&self, topic: &str, partition: i32) -> Option<Said> {
+        let index = usize::try_from(partition).ok()?;
+        self.topics.get(topic)?.said.filter(|said| said.partitions <= index)
+    }
+
     /// This snapshot after an answer to a metadata request.
     #[must_use]
     pub fn after(&self, answer: &Metadata, now: Instant) -> Snapshot {
@@ -97,7 +129,7 @@ impl Snapshot {
         for topic in &answer.topics {
             let Some(name) = topic.name.as_deref() else { continue };
             let (name, mut state) = known.remove_entry(name).unwrap_or_else(|| (name.into(), TopicState::default()));
-            state.learn(topic);
+            state.learn(topic, now);
             next.topics.insert(name, state);
         }
         next
@@ -154,8 +186,24 @@ impl TopicState {
         has_rewound
     }
 
-    fn learn(&mut self, topic: &Topic) {
+    /// Counts the answers in a row that say the same number of partitions.
+    fn hear(&mut self, topic: &Topic, now: Instant) {
+        let partitions = match topic.error_code {
+            codes::UNKNOWN_TOPIC_OR_PARTITION | codes::UNKNOWN_TOPIC_ID => Some(0),
+            codes::NONE => Some(topic.partitions.len()).filter(|count| *count > 0),
+            // It may be there, and not be ours to see, or not be served now.
+            _ => None,
+        };
+        let before = self.said.take();
+        self.said = partitions.map(|partitions| match before.filter(|said| said.partitions == partitions) {
+            Some(said) => Said { answers: said.answers.saturating_add(1), ..said },
+            None => Said { partitions, answers: 1, since: now },
+        });
+    }
+
+    fn learn(&mut self, topic: &Topic, now: Instant) {
         self.error_code = topic.error_code;
+        self.hear(topic, now);
         if topic.partitions.is_empty() {
             // A broker that has not heard of the topic yet, or no longer: whoever led it is asked until a broker knows better.
             return;
@@ -238,6 +286,39 @@ mod tests {
         assert_eq!(known.after(&answer(7, &[(1, 5)]), now).after(&answer(7, &[(2, 0)]), now).leader("t", 0), Some(1));
         known = known.after(&answer(7, &[(2, 0)]), now);
         assert_eq!(known.leader("t", 0), Some(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_partition_is_missing_only_when_answers_in_a_row_have_said_so_for_long_enough() {
+        let long = Duration::from_secs(10);
+        let start = Instant::now();
+        let (two, one) = (answer(7, &[(1, 5), (1, 5)]), answer(8, &[(1, 0)]));
+        let known = Snapshot::default().after(&two, start);
+        assert!(!known.lacks("t", 1));
+        let first = known.after(&one, start + long);
+        assert!(first.lacks("t", 1) && !first.lacks("t", 0));
+        assert!(!first.has_lacked("t", 1, Duration::ZERO), "one answer alone");
+        let later = |seconds| start + long + Duration::from_secs(seconds);
+        assert!(!first.after(&one, later(9)).has_lacked("t", 1, long));
+        assert!(first.after(&one, later(10)).has_lacked("t", 1, long));
+        assert!(!first.after(&two, later(5)).after(&one, later(10)).has_lacked("t", 1, long), "it was there meanwhile");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_topic_is_missing_when_it_is_unknown_and_not_when_it_is_not_to_be_seen() {
+        let start = Instant::now();
+        let says = |error_code| {
+            let topic = Topic { name: Some("t".into()), error_code, ..Topic::default() };
+            Metadata { topics: vec![topic], ..Metadata::default() }
+        };
+        let twice = |code| {
+            let known = Snapshot::default().after(&answer(7, &[(1, 5)]), start);
+            known.after(&says(code), start).after(&says(code), start)
+        };
+        assert!(twice(codes::UNKNOWN_TOPIC_OR_PARTITION).has_lacked("t", 0, Duration::ZERO));
+        for code in [codes::TOPIC_AUTHORIZATION_FAILED, codes::LEADER_NOT_AVAILABLE, codes::NONE] {
+            assert!(!twice(code).lacks("t", 0), "{code}");
+        }
     }
 
     #[tokio::test]

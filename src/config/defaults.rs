@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::{
     Admin, Backlog, CompressionType, Config, Daemon, FullPolicy, GrowthPolicy, HostPort, InvalidTimestampPolicy, Kafka,
-    Limits, Listener, ListenerKind, Memory, SocketFile, StorePolicy, StreamLimits, TopicRules, Topics, UnprovenPolicy,
+    Limits, Listener, ListenerKind, Memory, MissingPartitionPolicy, SocketFile, StorePolicy, StreamLimits, TopicRules,
+    Topics, UnprovenPolicy,
 };
 
 const KIB: usize = 1024;
@@ -120,6 +121,7 @@ impl Default for TopicRules {
             store: StorePolicy::Never,
             full: FullPolicy::Block,
             on_partition_growth: GrowthPolicy::DrainFirst,
+            on_missing_partition: MissingPartitionPolicy::Hold,
             on_unproven: UnprovenPolicy::Redeliver,
             on_invalid_timestamp: InvalidTimestampPolicy::Restamp,
         }

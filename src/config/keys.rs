@@ -10,7 +10,8 @@ use super::address::{DirectoryPath, GroupName, Mode, Servers, SocketPath, System
 use super::value::{Bytes, Choice, Count, Flag, Kind, Level, Name, Size, Time};
 use super::{
     Admin, Backlog, CompressionType, Config, Daemon, FullPolicy, GrowthPolicy, InvalidTimestampPolicy, Kafka, Limits,
-    Listener, ListenerKind, Memory, SocketFile, StorePolicy, StreamLimits, TopicRules, Topics, UnprovenPolicy,
+    Listener, ListenerKind, Memory, MissingPartitionPolicy, SocketFile, StorePolicy, StreamLimits, TopicRules, Topics,
+    UnprovenPolicy,
 };
 
 /// Walks over the file's sections.
@@ -177,6 +178,11 @@ const FULL: Choice<FullPolicy> = Choice {
 const ON_PARTITION_GROWTH: Choice<GrowthPolicy> =
     Choice { words: &[("drain_first", GrowthPolicy::DrainFirst), ("at_once", GrowthPolicy::AtOnce)], later: &[] };
 
+const ON_MISSING_PARTITION: Choice<MissingPartitionPolicy> = Choice {
+    words: &[("hold", MissingPartitionPolicy::Hold), ("dead_letter", MissingPartitionPolicy::DeadLetter)],
+    later: &[],
+};
+
 const ON_UNPROVEN: Choice<UnprovenPolicy> =
     Choice { words: &[("redeliver", UnprovenPolicy::Redeliver), ("hold", UnprovenPolicy::Hold)], later: &[] };
 
@@ -200,6 +206,7 @@ impl Section for TopicRules {
         keys.key("store", STORE, &mut self.store);
         keys.key("full", FULL, &mut self.full);
         keys.key("on_partition_growth", ON_PARTITION_GROWTH, &mut self.on_partition_growth);
+        keys.key("on_missing_partition", ON_MISSING_PARTITION, &mut self.on_missing_partition);
         keys.key("on_unproven", ON_UNPROVEN, &mut self.on_unproven);
         keys.key("on_invalid_timestamp", ON_INVALID_TIMESTAMP, &mut self.on_invalid_timestamp);
     }

@@ -211,6 +211,8 @@ pub struct TopicRules {
     pub full: FullPolicy,
     /// What happens when the topic gets more partitions.
     pub on_partition_growth: GrowthPolicy,
+    /// What happens to records of a partition that the cluster no longer has.
+    pub on_missing_partition: MissingPartitionPolicy,
     /// What happens to records that were sent when nothing can prove whether they are there.
     pub on_unproven: UnprovenPolicy,
     /// What happens to records whose timestamp Kafka refuses.
@@ -257,6 +259,15 @@ pub enum GrowthPolicy {
     DrainFirst,
     /// They go on at once.
     AtOnce,
+}
+
+/// What happens to records of a partition that the cluster no longer has: its topic was deleted, or made again with fewer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MissingPartitionPolicy {
+    /// They wait until it has it again.
+    Hold,
+    /// They are given up once the cluster has said for `max_block` that it does not have it.
+    DeadLetter,
 }
 
 /// What happens to records that were sent when nothing can prove whether they are there.

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use crate::admin::status::{self, Status};
 use crate::cluster::Cluster;
+use crate::cluster::snapshot::Snapshot;
 use crate::ingest;
 use crate::queue::ledger::Ledger;
 use crate::queue::partition::Partition;
@@ -73,7 +74,7 @@ impl View {
         let budget = self.router.budget();
         let brokers = snapshot.brokers.iter();
         let mut topics: Vec<status::Topic> =
-            self.router.topics().all().iter().map(|topic| topic_status(topic)).collect();
+            self.router.topics().all().iter().map(|topic| topic_status(topic, &snapshot)).collect();
         topics.sort_by(|a, b| a.name.cmp(&b.name));
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -113,7 +114,7 @@ fn backlog_status(figures: &Figures) -> status::Backlog {
     }
 }
 
-fn topic_status(topic: &Topic) -> status::Topic {
+fn topic_status(topic: &Topic, snapshot: &Snapshot) -> status::Topic {
     let partitions = topic.partitions();
     let partitions = || partitions.iter().flat_map(|partitions| partitions.iter());
     let parked = |partition: &Arc<Partition>| {
@@ -126,11 +127,14 @@ fn topic_status(topic: &Topic) -> status::Topic {
             message: parked.message.clone().unwrap_or_default(),
         })
     };
+    let name = &topic.info().name;
+    let missing = |partition: &&Arc<Partition>| snapshot.lacks(name, partition.id()) && partition.held_records() > 0;
     status::Topic {
-        name: topic.info().name.to_string(),
+        name: name.to_string(),
         partitions: partitions().count() as u64,
         held_records: held_records(topic),
         late: partitions().filter(|partition| partition.is_apart()).map(|partition| partition.id()).collect(),
+        missing: partitions().filter(missing).map(|partition| partition.id()).collect(),
         without_leader: partitions().filter(|partition| !partition.has_leader()).count() as u64,
         parked: partitions().filter_map(parked).collect(),
     }

@@ -63,16 +63,19 @@ pub enum DuplicateCause {
     Unclean,
     /// They were in doubt when somebody else used their producer id.
     Fenced,
+    /// They were in doubt when they were given up: they may be there all the same.
+    GivenUp,
 }
 
 impl DuplicateCause {
     /// All of them.
-    pub const ALL: [DuplicateCause; 5] = [
+    pub const ALL: [DuplicateCause; 6] = [
         DuplicateCause::Old,
         DuplicateCause::Refused,
         DuplicateCause::Unsettled,
         DuplicateCause::Unclean,
         DuplicateCause::Fenced,
+        DuplicateCause::GivenUp,
     ];
 
     /// As it stands in the status and the log.
@@ -83,6 +86,7 @@ impl DuplicateCause {
             DuplicateCause::Unsettled => "unsettled",
             DuplicateCause::Unclean => "unclean",
             DuplicateCause::Fenced => "fenced",
+            DuplicateCause::GivenUp => "given_up",
         }
     }
 }

@@ -5,6 +5,7 @@
 //! Any task may push; one task, the drainer's, takes. Which drainer that is can change ([`Partition::assign`],
 //! [`Partition::hand_over`]): never while something is in flight on the old one's connection.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -152,12 +153,25 @@ impl Partition {
         self.intake.pop()
     }
 
+    /// Takes out what is in no batch yet, oldest first, for as long as `wants` says yes to the next burst. `window` is the partition's own.
+    pub fn take_waiting(&self, window: &mut Window, wants: impl Fn(&Item) -> bool) -> VecDeque<Box<Item>> {
+        let mut taken = VecDeque::new();
+        loop {
+            if window.front.is_empty() {
+                window.front.extend(self.take_from_intake());
+            }
+            let Some(item) = window.front.pop_front_if(|item| wants(item)) else { return taken };
+            self.batched(item.left(), item.left_bytes());
+            taken.push_back(item);
+        }
+    }
+
     /// Whether the intake is empty.
     pub fn intake_is_empty(&self) -> bool {
         self.intake.is_empty()
     }
 
-    /// For the drainer: so many records, of so many bytes, have gone into a batch.
+    /// So many records, of so many bytes, wait no longer: they have gone into a batch, or were given up.
     pub fn batched(&self, records: u32, bytes: usize) {
         let waiting = self.waiting.fetch_sub(bytes, Ordering::Relaxed);
         if let Some(stored) = &self.stored {
@@ -280,8 +294,8 @@ impl Partition {
         left == 0
     }
 
-    /// Tells the drainer to look.
-    pub(super) fn announce(self: &Arc<Self>) {
+    /// Tells the drainer to look, whatever the signal says.
+    pub fn announce(self: &Arc<Self>) {
         // Read after the signal was raised: a drainer that took over before sees what was pushed when it first looks.
         let current = self.home.lock().current.clone();
         if let Some(drainer) = current {

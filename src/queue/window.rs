@@ -1,7 +1,8 @@
 //! What of a partition is on its way: records taken from the intake, the batches made of them, and the state of their flight.
 //!
 //! This is the data alone, so that it outlives every connection; the rules by which it changes are `broker::flight`
-//! (`docs/` has them in words). All of it lies behind the partition's lock and is touched by its drainer only.
+//! (`docs/` has them in words). All of it lies behind the partition's lock and is touched by its drainer, and, to give up what it
+//! holds, by the supervisor.
 
 mod phase;
 

@@ -21,6 +21,7 @@ mod memory;
 mod produce;
 mod programs;
 mod refusals;
+mod rules;
 mod service_manager;
 mod sockets;
 mod stop;

@@ -2,6 +2,7 @@
 
 mod bench;
 mod brokers;
+mod given_up;
 mod ladder;
 mod model;
 mod refusals;

@@ -121,7 +121,8 @@ fn topics(out: &mut String, topics: &[Topic]) {
         row(name, std::array::from_fn(|column| cells[column].as_str()));
     }
     parked(out, topics);
-    late(out, topics);
+    numbers(out, "late, on a connection of their own", topics, |topic| &topic.late);
+    numbers(out, "missing in the cluster, with records that wait", topics, |topic| &topic.missing);
 }
 
 fn columns(topic: &Topic) -> [String; 4] {
@@ -144,13 +145,14 @@ fn parked(out: &mut String, topics: &[Topic]) {
     }
 }
 
-fn late(out: &mut String, topics: &[Topic]) {
-    if topics.iter().all(|topic| topic.late.is_empty()) {
+/// A list of partitions under its title.
+fn numbers(out: &mut String, title: &str, topics: &[Topic], of: fn(&Topic) -> &[i32]) {
+    if topics.iter().all(|topic| of(topic).is_empty()) {
         return;
     }
-    line(out, format_args!("\nlate, on a connection of their own"));
+    line(out, format_args!("\n{title}"));
     for topic in topics {
-        for partition in &topic.late {
+        for partition in of(topic) {
             line(out, format_args!("  {}-{partition}", plain(&topic.name)));
         }
     }
@@ -209,6 +211,7 @@ mod tests {
                     without_leader: 1,
                     parked: vec![parked],
                     late: vec![0],
+                    missing: vec![1, 2],
                     ..Topic::default()
                 },
                 Topic { name: "typo".to_owned(), held_records: 1000, ..Topic::default() },
@@ -247,6 +250,10 @@ parked
 
 late, on a connection of their own
   logs-0
+
+missing in the cluster, with records that wait
+  logs-1
+  logs-2
 "
         );
     }

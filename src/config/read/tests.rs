@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::{
     Backlog, CompressionType, FullPolicy, Group, GrowthPolicy, HostPort, InvalidTimestampPolicy, ListenerKind,
-    SocketFile, StorePolicy, StreamLimits, UnprovenPolicy,
+    MissingPartitionPolicy, SocketFile, StorePolicy, StreamLimits, UnprovenPolicy,
 };
 
 /// Name and text of the files in `tests/data/config/KIND`, in the order of their names.
@@ -97,6 +97,7 @@ fn every_key_of_a_file_arrives_in_its_field() {
         store: StorePolicy::Never,
         full: FullPolicy::Reject,
         on_partition_growth: GrowthPolicy::AtOnce,
+        on_missing_partition: MissingPartitionPolicy::DeadLetter,
         on_unproven: UnprovenPolicy::Hold,
         on_invalid_timestamp: InvalidTimestampPolicy::DeadLetter,
     };
