@@ -15,7 +15,6 @@ use crate::queue::budget::Budget;
 use crate::queue::compressibility::Compressibility;
 use crate::queue::item::{Item, Payload};
 use crate::queue::partition::Partition;
-use crate::queue::receipt::Mark;
 use crate::queue::window::{BATCH_OVERHEAD_BYTES, Built, Side, Window};
 use crate::record::TimestampMs;
 use crate::wire::codec::Codec;
@@ -50,12 +49,13 @@ impl Cutter {
         let mut opaque = None;
         let mut released = 0;
         let mut first_index = 0;
+        let mut newest = None;
         loop {
             if window.front.is_empty() {
                 look_ahead(partition, &mut window.front);
             }
             let Some(item) = window.front.front_mut() else { break };
-            let before = item.left_bytes();
+            let (before, arrived) = (item.left_bytes(), item.arrived());
             let index = if window.is_stored { item.next_index().unwrap_or_default() } else { 0 };
             match self.builder.count() {
                 0 => first_index = index,
@@ -90,6 +90,9 @@ impl Cutter {
                 item.take_marks(taken, base, &mut marks);
                 taken_bytes += before - item.left_bytes();
             }
+            if item.left_bytes() < before || item.left() == 0 {
+                newest = newest.max(Some(arrived));
+            }
             if item.left() > 0 {
                 break;
             }
@@ -105,10 +108,12 @@ impl Cutter {
             None if self.builder.count() == 0 => return false,
             None => self.finish(partition, &mut window.compressibility),
         };
+        let Some(arrived) = newest else { return false };
         partition.batched(sealed.count(), taken_bytes);
         let charged = sealed.len_bytes() + BATCH_OVERHEAD_BYTES;
         budget.charge(charged);
-        window.built = Some(Box::new(Built { first_index, ..built(sealed, marks, charged, rules) }));
+        let side = side(&sealed, rules);
+        window.built = Some(Box::new(Built { sealed, side, marks, arrived, charged, counted: false, first_index }));
         true
     }
 
@@ -138,12 +143,11 @@ fn look_ahead(partition: &Partition, front: &mut VecDeque<Box<Item>>) {
     black_box(heads.fold(0, |sum: u8, byte| sum.wrapping_add(*byte)));
 }
 
-fn built(sealed: SealedBatch, marks: Vec<Mark>, charged: usize, rules: CutRules) -> Built {
-    let side = match rules.old_before {
+fn side(sealed: &SealedBatch, rules: CutRules) -> Side {
+    match rules.old_before {
         Some(limit) if sealed.max_timestamp() < limit => Side::Old,
         _ => Side::Fresh,
-    };
-    Built { sealed, side, marks, charged, counted: false, first_index: 0 }
+    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::config::{CompressionType, Config, TopicRules};
 use crate::queue::item::{Item, OpaqueBatch};
-use crate::queue::receipt::{Answers, Outcome, Request};
+use crate::queue::receipt::{Answers, Mark, Outcome, Request};
 use crate::queue::topic::TopicInfo;
 use crate::record::{Record, Run};
 use crate::wire::record_batch::{Lane, Stamp, records};

@@ -20,6 +20,7 @@ use crate::wire::codes;
 #[derive(Debug, Default)]
 pub(super) struct Said {
     pub dead: Sampler,
+    pub late: Sampler,
     doubled: Sampler,
     restamped: Sampler,
 }

@@ -4,6 +4,8 @@
 //! is no fence until its first batch is committed; from then on nothing that was sent before it can come any more. Batches lose
 //! their numbers by it and get others when they are sent, one side after the other.
 
+use tokio::time::Instant;
+
 use super::flight::Effect;
 use super::sabotage::{Rule, holds};
 use crate::queue::receipt::Mark;
@@ -39,8 +41,11 @@ impl Window {
             Some(lane) if lane.inherited && self.batches.is_empty() => LaneState { side, ..lane },
             _ => self.open_lane(side, ids)?,
         };
-        let Built { sealed, marks, charged, counted, first_index, .. } = *self.built.take()?;
-        self.built = self.flight.as_mut().and_then(|flight| flight.renumbered.pop_front());
+        let Built { sealed, marks, arrived, charged, counted, first_index, .. } = *self.built.take()?;
+        if let Some(flight) = &mut self.flight {
+            flight.newest_arrived = arrived;
+            self.built = flight.renumbered.pop_front();
+        }
         self.note_epoch(lane);
         let stamp = Stamp { lane: lane.lane, base_sequence: lane.next_sequence };
         self.lane = Some(LaneState { next_sequence: next_sequence(lane.next_sequence, sealed.count()), ..lane });
@@ -91,7 +96,9 @@ impl Window {
         flight.alone |= holds(Rule::AlonePerLane);
         let gone: usize = flight.versions.drain(..).map(|version| version.charged).sum();
         effects.push(Effect::Recharged { more: 0, less: gone });
-        for built in self.built.take().into_iter().chain(self.batches.drain(..).rev().map(without_numbers)) {
+        let newest = flight.newest_arrived;
+        let sent = self.batches.drain(..).rev().map(|batch| without_numbers(batch, newest));
+        for built in self.built.take().into_iter().chain(sent) {
             flight.renumbered.push_front(built);
         }
         self.built = flight.renumbered.pop_front();
@@ -118,9 +125,10 @@ impl Window {
     }
 }
 
-fn without_numbers(batch: Batch) -> Box<Built> {
+/// `arrived` is when the newest record of all that was sent was read: none of them is younger.
+fn without_numbers(batch: Batch, arrived: Instant) -> Box<Built> {
     let Batch { bytes, side, marks, charged, counted, first_index, .. } = batch;
-    Box::new(Built { sealed: SealedBatch::reopen(&bytes), side, marks, charged, counted, first_index })
+    Box::new(Built { sealed: SealedBatch::reopen(&bytes), side, marks, arrived, charged, counted, first_index })
 }
 
 /// A batch that gets its numbers; it is not of a stored window.

@@ -30,7 +30,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use crate::backoff::Backoff;
 use crate::cluster::Cluster;
@@ -149,5 +149,13 @@ impl Context {
             on_unproven: topic.rules.on_unproven,
             on_invalid_timestamp: topic.rules.on_invalid_timestamp,
         }
+    }
+}
+
+/// Never, if there is no moment.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }

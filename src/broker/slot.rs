@@ -15,11 +15,11 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::Context;
 use super::flight::{Effect, Next};
 use super::inquiry::Inquiries;
 use super::lateness::{Lateness, Usual};
 use super::schedule::Schedule;
+use super::{Context, until};
 use crate::backoff::Backoff;
 use crate::batch::Cutter;
 use crate::config::HostPort;
@@ -281,13 +281,5 @@ impl Slot {
         let frame = produce::encode(link.version, correlation_id, &kafka.client_id, kafka.request_timeout, &records)?;
         link.connection.queue(frame);
         Ok(())
-    }
-}
-
-/// Never, if there is no moment.
-async fn until(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => sleep_until(moment).await,
-        None => std::future::pending().await,
     }
 }

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use super::Context;
 use super::lateness::Usual;
 use super::slot::{Place, Slot};
+use super::{Context, until};
 use crate::cluster::snapshot::Snapshot;
 use crate::config::HostPort;
 use crate::queue::drainer::Drainer;
@@ -37,14 +38,19 @@ pub async fn supervise(
     let mut brokers: BTreeMap<i32, Running> = BTreeMap::new();
     let mut snapshots = context.cluster.follow();
     let mut topics = context.topics.follow();
+    let mut is_news = true;
     let outcome = loop {
-        let snapshot = snapshots.borrow_and_update().clone();
-        topics.mark_unchanged();
-        if let Err(failed) = retire(&context, &mut brokers, &snapshot).await {
-            break Err(failed);
+        if is_news {
+            let snapshot = snapshots.borrow_and_update().clone();
+            topics.mark_unchanged();
+            if let Err(failed) = retire(&context, &mut brokers, &snapshot).await {
+                break Err(failed);
+            }
+            assign(&context, &mut brokers, &snapshot, &mut random);
+            context.give_up_missing(&snapshot);
         }
-        assign(&context, &mut brokers, &snapshot, &mut random);
-        context.give_up_missing(&snapshot);
+        let look = context.give_up_late(Instant::now());
+        is_news = true;
         tokio::select! {
             biased;
             () = stop.cancelled() => break Ok(()),
@@ -57,6 +63,7 @@ pub async fn supervise(
             }
             Ok(()) = snapshots.changed() => {}
             Ok(()) = topics.changed() => {}
+            () = until(look) => is_news = false,
         }
     };
     for running in brokers.values() {

@@ -39,6 +39,7 @@ pub(super) fn conflicts(config: &Config) -> Vec<Conflict> {
         let key = format!("topics.{pattern}.batch_size");
         found.larger(&key, "kafka.max_request_size", rules.batch_size, kafka.max_request_size);
     }
+    found.timeouts(&config.producer, &config.topics);
     found.levels(&config.producer, &config.topics);
     found.listeners(config);
     found.backlog(config);
@@ -77,6 +78,18 @@ impl Conflicts {
             let (small_name, large_name) = (with_section(small_key), with_section(large_key));
             let message = format!("{small_name} ({small}) is larger than {large_name} ({large})");
             self.add([small_key, large_key], message, "lower the one or raise the other");
+        }
+    }
+
+    /// A record that lingers for longer than it may wait would never be sent.
+    fn timeouts(&mut self, producer: &TopicRules, topics: &Topics) {
+        let both = |rules: &TopicRules| (rules.linger, rules.delivery_timeout);
+        let of_topics = topics.iter().filter(|(_, rules)| both(rules) != both(producer));
+        let sections = of_topics.map(|(pattern, rules)| (format!("topics.{pattern}"), rules));
+        for (section, rules) in [("producer".to_owned(), producer)].into_iter().chain(sections) {
+            let Some(timeout) = rules.delivery_timeout else { continue };
+            let keys = ["linger", "delivery_timeout"].map(|name| format!("{section}.{name}"));
+            self.longer([&keys[0], &keys[1]], rules.linger, timeout);
         }
     }
 

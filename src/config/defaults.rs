@@ -119,6 +119,7 @@ impl Default for TopicRules {
             compression_level: None,
             max_block: Duration::from_secs(60),
             store: StorePolicy::Never,
+            delivery_timeout: None,
             full: FullPolicy::Block,
             on_partition_growth: GrowthPolicy::DrainFirst,
             on_missing_partition: MissingPartitionPolicy::Hold,

@@ -207,6 +207,9 @@ pub struct TopicRules {
     pub max_block: Duration,
     /// Which records go through the log on disk.
     pub store: StorePolicy,
+    /// How long a record may wait to be delivered before it is given up, from when it was read; `None`: without end. At least
+    /// `linger`.
+    pub delivery_timeout: Option<Duration>,
     /// What happens to new records when memory is full.
     pub full: FullPolicy,
     /// What happens when the topic gets more partitions.
@@ -328,6 +331,11 @@ impl Config {
     /// Whether the records of any topic are rejected when memory is full.
     pub fn may_reject(&self) -> bool {
         self.any_rules(|rules| rules.full == FullPolicy::Reject)
+    }
+
+    /// Whether the records of any topic are given up when they have waited for too long.
+    pub fn may_time_out(&self) -> bool {
+        self.any_rules(|rules| rules.delivery_timeout.is_some())
     }
 
     fn any_rules(&self, is_so: impl Fn(&TopicRules) -> bool) -> bool {

@@ -11,7 +11,6 @@ pub(super) const DATAGRAM_LISTENER: &str = "a datagram listener";
 /// What later versions have. Sections and keys alike.
 const LATER: &[&str] = &[
     "spill_after",
-    "delivery_timeout",
     "security_protocol",
     "sasl_mechanism",
     "sasl_jaas_config",

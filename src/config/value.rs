@@ -191,6 +191,28 @@ impl Kind for Time {
     }
 }
 
+/// Such a value, or "none".
+pub(super) struct OrNone<K>(pub(super) K);
+
+impl<K: Kind> Kind for OrNone<K> {
+    type Value = Option<K::Value>;
+
+    fn read(&self, value: &DeValue<'_>) -> Result<Option<K::Value>, Refusal> {
+        match value {
+            DeValue::String(text) if text == "none" => Ok(None),
+            _ => self.0.read(value).map(Some),
+        }
+    }
+
+    fn write(&self, value: &Option<K::Value>) -> String {
+        value.as_ref().map_or_else(|| quoted("none"), |value| self.0.write(value))
+    }
+
+    fn allowed(&self) -> String {
+        format!("\"none\", {}", self.0.allowed())
+    }
+}
+
 /// One of a few words.
 pub(super) struct Choice<T: 'static> {
     /// What there is.

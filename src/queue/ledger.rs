@@ -19,6 +19,8 @@ pub enum DropReason {
     TooManyTopics,
     /// Memory was full and its topic's rule is `full = "reject"`.
     MemoryFull,
+    /// It has waited for longer than its topic's `delivery_timeout`.
+    DeliveryTimeout,
     /// The daemon stopped before Kafka had taken it.
     Stopped,
     /// The disk of the backlog has damaged it.
@@ -27,11 +29,12 @@ pub enum DropReason {
 
 impl DropReason {
     /// All of them.
-    pub const ALL: [DropReason; 6] = [
+    pub const ALL: [DropReason; 7] = [
         DropReason::UnknownTopic,
         DropReason::UnknownPartition,
         DropReason::TooManyTopics,
         DropReason::MemoryFull,
+        DropReason::DeliveryTimeout,
         DropReason::Stopped,
         DropReason::Damaged,
     ];
@@ -43,6 +46,7 @@ impl DropReason {
             DropReason::UnknownPartition => "unknown_partition",
             DropReason::TooManyTopics => "too_many_topics",
             DropReason::MemoryFull => "memory_full",
+            DropReason::DeliveryTimeout => "delivery_timeout",
             DropReason::Stopped => "stopped",
             DropReason::Damaged => "damaged",
         }

@@ -294,6 +294,19 @@ impl Topic {
         }
     }
 
+    /// Takes out what is held because the partitions are not known, oldest first, for as long as `wants` says yes to the next burst;
+    /// also when the first one that stays was read.
+    pub fn take_held(&self, wants: impl Fn(&Held) -> bool) -> (Vec<Held>, Option<Instant>) {
+        match &mut *self.state.lock() {
+            State::Unplaced { held, .. } | State::Growing(Growing { held, .. }) => {
+                let stays = held.iter().position(|burst| !wants(burst)).unwrap_or(held.len());
+                let taken = held.drain(..stays).collect();
+                (taken, held.first().map(|burst| burst.arrived))
+            }
+            State::Placed { .. } | State::Closed => (Vec::new(), None),
+        }
+    }
+
     fn close(&self) -> Option<Vec<Held>> {
         let mut state = self.state.lock();
         let State::Unplaced { held, .. } = &mut *state else { return None };

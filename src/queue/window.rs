@@ -64,6 +64,8 @@ pub struct Built {
     pub side: Side,
     /// Receipts of its records.
     pub marks: Vec<Mark>,
+    /// When its newest record was read from its socket.
+    pub arrived: Instant,
     /// What it is charged in the memory budget.
     pub charged: usize,
     /// Counted as a possible duplicate already, under numbers that it had before.
@@ -211,6 +213,8 @@ pub struct Flight {
     pub own_ids: [Option<i64>; 2],
     /// When a batch was last acknowledged, or the flight began.
     pub last_success: Instant,
+    /// When the newest record that was sent was read from its socket.
+    pub newest_arrived: Instant,
     /// Setbacks since the last success.
     pub attempts: u32,
     /// Nothing is sent before.
@@ -237,6 +241,7 @@ impl Flight {
             inquiries_failed: 0,
             own_ids: [None; 2],
             last_success: now,
+            newest_arrived: now,
             attempts: 0,
             not_before: None,
             parked: None,

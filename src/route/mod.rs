@@ -59,7 +59,7 @@ pub fn drop_code(reason: DropReason) -> i16 {
         DropReason::UnknownTopic | DropReason::UnknownPartition => codes::UNKNOWN_TOPIC_OR_PARTITION,
         DropReason::TooManyTopics => codes::POLICY_VIOLATION,
         DropReason::MemoryFull => codes::THROTTLING_QUOTA_EXCEEDED,
-        DropReason::Stopped => codes::REQUEST_TIMED_OUT,
+        DropReason::DeliveryTimeout | DropReason::Stopped => codes::REQUEST_TIMED_OUT,
         DropReason::Damaged => codes::KAFKA_STORAGE_ERROR,
     }
 }

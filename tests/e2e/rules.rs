@@ -1,5 +1,6 @@
 //! What a topic's own rules make of records that cannot be delivered.
 
+use forebay::devbroker::At;
 use serde_json::Value;
 
 use crate::dev_kafka::DevKafka;
@@ -10,6 +11,7 @@ use crate::support::daemon::{Daemon, Extra};
 use crate::support::scenario::{SOON, held_records};
 
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+const REQUEST_TIMED_OUT: i16 = 7;
 
 /// A daemon whose topics have these rules, and that finds out soon what has become of them.
 fn daemon_with(cluster: &DevKafka, rules: &str) -> Daemon {
@@ -105,4 +107,60 @@ fn records_of_partitions_that_are_gone_are_shown_and_wait_by_default() {
     daemon.wait_for_status("nothing missing", SOON, |status| {
         (of_topic(status, &topic, "missing")? == Value::Array(vec![])).then_some(())
     });
+}
+
+#[test]
+fn records_that_wait_for_longer_than_their_topic_allows_are_given_up_and_later_ones_delivered() {
+    let mut cluster = DevKafka::start(1);
+    let daemon = daemon_with(&cluster, "delivery_timeout = \"300ms\"");
+    let topic = new_topic(&cluster, "timely", 1);
+    let mut client = daemon.connect();
+    assert_eq!(produce(&mut client, &topic, 0, 0).0, 0);
+    cluster.kill_broker(1);
+    let (code, words, _) = produce(&mut client, &topic, 0, 1);
+    assert_eq!(code, REQUEST_TIMED_OUT, "{words:?}");
+    assert!(words.is_some_and(|words| words.contains("delivery_timeout")));
+    cluster.start_broker(1);
+    let mut late = 1;
+    while produce(&mut client, &topic, 0, 2).0 != 0 {
+        late += 1;
+    }
+    let ledger = settled_ledger(&daemon, 2 + late);
+    assert_eq!(ledger["dropped"]["delivery_timeout"], late, "{ledger}");
+    let values: Vec<_> = cluster.read(&topic).into_iter().filter_map(|record| record.value).collect();
+    assert!(!values.contains(&vec![1]), "it was never sent: {values:?}");
+}
+
+#[test]
+fn records_wait_no_longer_for_a_cluster_that_was_never_there() {
+    let daemon = Daemon::start("127.0.0.1:1", "[producer]\ndelivery_timeout = \"200ms\"");
+    let (code, words, _) = produce(&mut daemon.connect(), "nowhere", -1, 0);
+    assert_eq!(code, REQUEST_TIMED_OUT, "{words:?}");
+    assert_eq!(settled_ledger(&daemon, 1)["dropped"]["delivery_timeout"], 1);
+}
+
+#[test]
+fn what_is_given_up_in_doubt_is_counted_and_what_follows_is_delivered() {
+    let cluster = DevKafka::start(1);
+    let kafka = "request_timeout = \"100ms\"\nretry_backoff = \"10ms\"\nretry_backoff_max = \"50ms\"";
+    let rest = "[producer]\ndelivery_timeout = \"300ms\"";
+    let daemon = Daemon::start(&cluster.bootstrap(), Extra { kafka, rest, ..Extra::default() });
+    let topic = new_topic(&cluster, "doubted", 1);
+    let mut client = daemon.connect();
+    assert_eq!(produce(&mut client, &topic, 0, 0).0, 0);
+    cluster.hold_answers(At::Anywhere);
+    let (code, words, _) = produce(&mut client, &topic, 0, 1);
+    assert_eq!(code, REQUEST_TIMED_OUT, "{words:?}");
+    cluster.release_answers();
+    let mut late = 1;
+    while produce(&mut client, &topic, 0, 2).0 != 0 {
+        late += 1;
+    }
+    let ledger = settled_ledger(&daemon, 2 + late);
+    assert_eq!(ledger["dropped"]["delivery_timeout"], late, "{ledger}");
+    let counted = ledger["possible_duplicates_by_cause"]["given_up"].as_u64();
+    assert!(counted.is_some_and(|counted| (1..=late).contains(&counted)), "{ledger}");
+    let values: Vec<_> = cluster.read(&topic).into_iter().filter_map(|record| record.value).collect();
+    assert_eq!(values[..2], [[0], [1]], "it was appended, and its answer lost");
+    assert_eq!(values.last(), Some(&vec![2]));
 }

@@ -109,7 +109,7 @@ impl Window {
                 return self.damaged(&cause, terms);
             }
         };
-        let Built { marks, charged: less, counted, side, first_index, .. } = *whole;
+        let Built { marks, arrived, charged: less, counted, side, first_index, .. } = *whole;
         let mut more = 0;
         let mut end = first_index + u64::from(whole.sealed.count());
         let Some(flight) = &mut self.flight else { return };
@@ -118,7 +118,7 @@ impl Window {
             more += charged;
             end -= u64::from(sealed.count());
             let first_index = end;
-            flight.renumbered.push_front(Box::new(Built { sealed, side, marks, charged, counted, first_index }));
+            flight.renumbered.push_front(Box::new(Built { sealed, side, marks, arrived, charged, counted, first_index }));
         }
         self.built = flight.renumbered.pop_front();
         effects.push(Effect::Recharged { more, less });

@@ -96,6 +96,7 @@ fn every_key_of_a_file_arrives_in_its_field() {
         max_block: Duration::ZERO,
         store: StorePolicy::Never,
         full: FullPolicy::Reject,
+        delivery_timeout: Some(Duration::from_secs(90)),
         on_partition_growth: GrowthPolicy::AtOnce,
         on_missing_partition: MissingPartitionPolicy::DeadLetter,
         on_unproven: UnprovenPolicy::Hold,
