@@ -155,6 +155,9 @@ pub struct Topic {
     /// Partitions whose answers come late, and which are sent on a connection of their own for it.
     #[serde(default)]
     pub late: Vec<i32>,
+    /// Partitions that wait for the topic's `rate_limit` to let them send.
+    #[serde(default)]
+    pub held_back: Vec<i32>,
     /// Partitions that hold records, and that the cluster says do not exist.
     #[serde(default)]
     pub missing: Vec<i32>,

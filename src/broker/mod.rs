@@ -105,14 +105,18 @@ impl Context {
         debug_assert!(first, "they are kept in one place");
     }
 
-    /// From now on nothing lingers: the daemon is stopping.
+    /// From now on nothing lingers, and no `rate_limit` holds: the daemon is stopping.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Release);
         self.budget.wake_drainers();
     }
 
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
     fn is_hurried(&self) -> bool {
-        self.draining.load(Ordering::Acquire) || self.budget.is_pressed()
+        self.is_draining() || self.budget.is_pressed()
     }
 
     fn next_connection(&self) -> ConnectionId {

@@ -27,6 +27,9 @@ pub struct Schedule {
     lingering: Timers,
     /// Ends of backoffs. These no hurry ends: taken out early, they would be put back for the same moment.
     holding: Timers,
+    /// From when on their topics' `rate_limit` lets others send. Nothing ends these early but [`Schedule::lift_limits`].
+    paced: Timers,
+    limits_lifted: bool,
 }
 
 /// Partitions by a moment.
@@ -58,7 +61,14 @@ impl Timers {
 impl Schedule {
     /// Nothing yet, for the partitions of `drainer`.
     pub fn new(drainer: Arc<Drainer>) -> Self {
-        Schedule { drainer, queued: VecDeque::new(), lingering: Timers::default(), holding: Timers::default() }
+        Schedule {
+            drainer,
+            queued: VecDeque::new(),
+            lingering: Timers::default(),
+            holding: Timers::default(),
+            paced: Timers::default(),
+            limits_lifted: false,
+        }
     }
 
     /// Takes in what was announced and what is due. In a hurry nothing lingers.
@@ -68,6 +78,9 @@ impl Schedule {
         }
         while let Some((timer, partition)) = self.holding.take_due(now, false) {
             self.expired(&partition, now, Listing::Holding(timer));
+        }
+        while let Some((timer, partition)) = self.paced.take_due(now, self.limits_lifted) {
+            self.expired(&partition, now, Listing::Paced(timer));
         }
         while let Some((timer, partition)) = self.lingering.take_due(now, hurry) {
             self.expired(&partition, now, Listing::Lingering(timer));
@@ -80,7 +93,7 @@ impl Schedule {
         // One that has moved on may stand in its new drainer's list under the same name.
         if window.listing == list && partition.is_drained_by(&self.drainer) {
             window.listing = Listing::None;
-            self.place(partition, window, now, matches!(list, Listing::Lingering(_)));
+            self.place(partition, window, now, matches!(list, Listing::Lingering(_) | Listing::Paced(_)));
         }
     }
 
@@ -114,7 +127,7 @@ impl Schedule {
             }
             // It is to stay after all.
         }
-        if matches!(window.listing, Listing::Queued | Listing::Holding(_)) {
+        if matches!(window.listing, Listing::Queued | Listing::Holding(_) | Listing::Paced(_)) {
             return;
         }
         let rules = &partition.topic().rules;
@@ -126,6 +139,9 @@ impl Schedule {
                 window.listing = Listing::Holding(self.holding.add(moment, partition));
             }
             Next::New if window.built.is_none() && is_empty(partition) => window.listing = Listing::None,
+            Next::New if let Some(moment) = self.paced_until(partition, now) => {
+                window.listing = Listing::Paced(self.paced.add(moment, partition));
+            }
             Next::New
                 if window.built.is_none()
                     && !linger_is_over
@@ -143,6 +159,17 @@ impl Schedule {
                 self.queued.push_back(partition.clone());
             }
         }
+    }
+
+    /// From now on no topic's `rate_limit` holds: the daemon is stopping.
+    pub fn lift_limits(&mut self) {
+        self.limits_lifted = true;
+    }
+
+    /// Until when a partition's topic may send nothing new.
+    pub fn paced_until(&self, partition: &Partition, now: Instant) -> Option<Instant> {
+        let pace = partition.topic().pace.as_ref().filter(|_| !self.limits_lifted)?;
+        pace.free_from(now)
     }
 
     /// The next partition in turn that may have something to send.
@@ -176,7 +203,7 @@ impl Schedule {
 
     /// When the next timer is due.
     pub fn next_timer(&self) -> Option<Instant> {
-        self.lingering.first().into_iter().chain(self.holding.first()).min()
+        [&self.lingering, &self.holding, &self.paced].into_iter().filter_map(Timers::first).min()
     }
 }
 

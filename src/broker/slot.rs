@@ -202,6 +202,9 @@ impl Slot {
     }
 
     fn attend(&mut self) {
+        if self.context.is_draining() {
+            self.schedule.lift_limits();
+        }
         self.schedule.attend(Instant::now(), self.context.is_hurried());
     }
 
@@ -242,7 +245,8 @@ impl Slot {
             else {
                 window.listing = Listing::None;
                 // Nothing there yet: the push that is under way announces it.
-                let is_empty = window.built.is_none() && window.next(now) == Next::New;
+                let is_paced = self.schedule.paced_until(&partition, now).is_some();
+                let is_empty = window.built.is_none() && window.next(now) == Next::New && !is_paced;
                 drop(window);
                 if !is_empty || is_leaving {
                     self.schedule.consider(&partition, now, false);

@@ -120,6 +120,7 @@ impl Default for TopicRules {
             max_block: Duration::from_secs(60),
             store: StorePolicy::Never,
             delivery_timeout: None,
+            rate_limit: None,
             full: FullPolicy::Block,
             on_partition_growth: GrowthPolicy::DrainFirst,
             on_missing_partition: MissingPartitionPolicy::Hold,

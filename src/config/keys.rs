@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::address::{DirectoryPath, GroupName, Mode, Servers, SocketPath, SystemdSocket};
-use super::value::{Bytes, Choice, Count, Flag, Kind, Level, Name, OrNone, Size, Time};
+use super::value::{Bytes, Choice, Count, Flag, Kind, Level, Name, OrNone, Rate, Size, Time};
 use super::{
     Admin, Backlog, CompressionType, Config, Daemon, FullPolicy, GrowthPolicy, InvalidTimestampPolicy, Kafka, Limits,
     Listener, ListenerKind, Memory, MissingPartitionPolicy, SocketFile, StorePolicy, StreamLimits, TopicRules, Topics,
@@ -205,6 +205,7 @@ impl Section for TopicRules {
         keys.key("max_block", ms(0..=DAY_MS), &mut self.max_block);
         keys.key("store", STORE, &mut self.store);
         keys.key("delivery_timeout", OrNone(ms(100..=366 * DAY_MS)), &mut self.delivery_timeout);
+        keys.key("rate_limit", OrNone(Rate(KIB..=1024 * GIB)), &mut self.rate_limit);
         keys.key("full", FULL, &mut self.full);
         keys.key("on_partition_growth", ON_PARTITION_GROWTH, &mut self.on_partition_growth);
         keys.key("on_missing_partition", ON_MISSING_PARTITION, &mut self.on_missing_partition);

@@ -210,6 +210,8 @@ pub struct TopicRules {
     /// How long a record may wait to be delivered before it is given up, from when it was read; `None`: without end. At least
     /// `linger`.
     pub delivery_timeout: Option<Duration>,
+    /// Bytes a second that are sent of the topic at most, by this daemon; `None`: as many as there are.
+    pub rate_limit: Option<u64>,
     /// What happens to new records when memory is full.
     pub full: FullPolicy,
     /// What happens when the topic gets more partitions.

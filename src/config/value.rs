@@ -157,6 +157,32 @@ impl Kind for Bytes {
     }
 }
 
+/// Bytes a second, within these.
+pub(super) struct Rate(pub(super) RangeInclusive<u64>);
+
+impl Kind for Rate {
+    type Value = u64;
+
+    fn read(&self, value: &DeValue<'_>) -> Result<u64, Refusal> {
+        const HELP: &str = "write a size a second: \"1MiB/s\"";
+        let DeValue::String(text) = value else { return wrong_type(value, "a rate in quotes", HELP) };
+        let Some(size) = text.strip_suffix("/s") else { return refuse(format!("{text:?} is not a rate"), HELP) };
+        match units::parse_size(size) {
+            Ok(bytes) if self.0.contains(&bytes) => Ok(bytes),
+            Ok(_) | Err(UnitError::TooLarge) => refuse("out of range", format!("allowed: {}", self.allowed())),
+            Err(error) => refuse(format!("{text:?} is not a rate: {error}"), HELP),
+        }
+    }
+
+    fn write(&self, value: &u64) -> String {
+        quoted(&format!("{}/s", format_size(*value)))
+    }
+
+    fn allowed(&self) -> String {
+        format!("{}/s to {}/s", format_size(*self.0.start()), format_size(*self.0.end()))
+    }
+}
+
 /// How long, within these.
 pub(super) struct Time(pub(super) RangeInclusive<Duration>);
 

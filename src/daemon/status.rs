@@ -11,6 +11,7 @@ use crate::ingest;
 use crate::queue::ledger::Ledger;
 use crate::queue::partition::Partition;
 use crate::queue::topic::Topic;
+use crate::queue::window::Listing;
 use crate::route::Router;
 use crate::store::{Figures, Health, Shared};
 use crate::wire::codes;
@@ -129,11 +130,13 @@ fn topic_status(topic: &Topic, snapshot: &Snapshot) -> status::Topic {
     };
     let name = &topic.info().name;
     let missing = |partition: &&Arc<Partition>| snapshot.lacks(name, partition.id()) && partition.held_records() > 0;
+    let is_held_back = |partition: &&Arc<Partition>| matches!(partition.window().listing, Listing::Paced(_));
     status::Topic {
         name: name.to_string(),
         partitions: partitions().count() as u64,
         held_records: held_records(topic),
         late: partitions().filter(|partition| partition.is_apart()).map(|partition| partition.id()).collect(),
+        held_back: partitions().filter(is_held_back).map(|partition| partition.id()).collect(),
         missing: partitions().filter(missing).map(|partition| partition.id()).collect(),
         without_leader: partitions().filter(|partition| !partition.has_leader()).count() as u64,
         parked: partitions().filter_map(parked).collect(),

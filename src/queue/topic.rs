@@ -8,6 +8,7 @@
 //! none that is there: what waits in the surplus waits on.
 
 mod growth;
+mod pace;
 mod registry;
 
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use crate::config::{GrowthPolicy, TopicRules};
 use crate::record::Run;
 
 use growth::Growing;
+pub use pace::Pace;
 pub use registry::{TooManyTopics, Topics};
 
 /// Batches are not made smaller than this for being refused as too large: a single record is larger, then.
@@ -50,6 +52,8 @@ pub struct TopicInfo {
     largest_batch: AtomicUsize,
     limited_at: AtomicCell<Option<Instant>>,
     refuses_codec: AtomicBool,
+    /// Of its `rate_limit`, if it has one.
+    pub pace: Option<Pace>,
 }
 
 impl TopicInfo {
@@ -70,6 +74,7 @@ impl TopicInfo {
             largest_batch: AtomicUsize::new(usize::MAX),
             limited_at: AtomicCell::new(None),
             refuses_codec: AtomicBool::new(false),
+            pace: rules.rate_limit.map(Pace::new),
         })
     }
 

@@ -149,6 +149,8 @@ pub enum Listing {
     Queued,
     /// Waiting for a backoff to be over, likewise.
     Holding(u32),
+    /// Waiting because of its topic's `rate_limit`, likewise.
+    Paced(u32),
 }
 
 /// See the module.

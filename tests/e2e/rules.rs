@@ -164,3 +164,27 @@ fn what_is_given_up_in_doubt_is_counted_and_what_follows_is_delivered() {
     assert_eq!(values[..2], [[0], [1]], "it was appended, and its answer lost");
     assert_eq!(values.last(), Some(&vec![2]));
 }
+
+#[test]
+fn a_topic_over_its_rate_limit_waits_alone_and_is_delivered_at_a_stop() {
+    let cluster = DevKafka::start(1);
+    let rest = "[topics.\"paced-*\"]\nrate_limit = \"1KiB/s\"";
+    let daemon = Daemon::start(&cluster.bootstrap(), rest);
+    let (paced, free) = (new_topic(&cluster, "paced", 2), new_topic(&cluster, "free", 1));
+    let mut client = daemon.connect();
+    // One batch goes at once, however large; the next one then has minutes to wait.
+    let large = [Outgoing { value: Some(vec![7; 300_000]), ..Outgoing::default() }];
+    assert_eq!(client.produce(&Produce { partition: 0, ..Produce::new(&paced, &large) }).error_code, 0);
+    for partition in 0..2 {
+        client.send_produce(&Produce { acks: 0, partition, ..Produce::new(&paced, &record(1)) });
+    }
+    daemon.wait_for_status("both partitions held back", SOON, |status| {
+        (of_topic(status, &paced, "held_back")? == serde_json::json!([0, 1])).then_some(())
+    });
+    for number in 0..20 {
+        assert_eq!(produce(&mut client, &free, 0, number).0, 0);
+    }
+    assert_eq!(held_records(&daemon.status(), &paced), Some(2));
+    assert_eq!(daemon.stop().code(), 0);
+    assert_eq!(cluster.read(&paced).len(), 3);
+}

@@ -37,9 +37,15 @@ impl Slot {
         match window.next(now) {
             Next::Resend(attempt) => Some(attempt),
             Next::NotBefore(_) | Next::Nothing => None,
+            // Another partition of its topic has sent since it was queued.
+            Next::New if self.schedule.paced_until(partition, now).is_some() => None,
             Next::New => {
                 self.cut(partition, window, now);
-                if window.may_send_built() { window.seal_built(link.ids) } else { None }
+                let attempt = if window.may_send_built() { window.seal_built(link.ids) } else { None }?;
+                if let (Some(pace), Some(bytes)) = (&partition.topic().pace, window.bytes_of(&attempt)) {
+                    pace.spend(bytes.len(), now);
+                }
+                Some(attempt)
             }
             Next::Follow => {
                 self.cut(partition, window, now);

@@ -122,6 +122,7 @@ fn topics(out: &mut String, topics: &[Topic]) {
     }
     parked(out, topics);
     numbers(out, "late, on a connection of their own", topics, |topic| &topic.late);
+    numbers(out, "held back by rate_limit", topics, |topic| &topic.held_back);
     numbers(out, "missing in the cluster, with records that wait", topics, |topic| &topic.missing);
 }
 
@@ -211,6 +212,7 @@ mod tests {
                     without_leader: 1,
                     parked: vec![parked],
                     late: vec![0],
+                    held_back: vec![2],
                     missing: vec![1, 2],
                     ..Topic::default()
                 },
@@ -250,6 +252,9 @@ parked
 
 late, on a connection of their own
   logs-0
+
+held back by rate_limit
+  logs-2
 
 missing in the cluster, with records that wait
   logs-1

@@ -97,6 +97,7 @@ fn every_key_of_a_file_arrives_in_its_field() {
         store: StorePolicy::Never,
         full: FullPolicy::Reject,
         delivery_timeout: Some(Duration::from_secs(90)),
+        rate_limit: Some(5_000_000),
         on_partition_growth: GrowthPolicy::AtOnce,
         on_missing_partition: MissingPartitionPolicy::DeadLetter,
         on_unproven: UnprovenPolicy::Hold,
