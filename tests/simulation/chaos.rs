@@ -43,7 +43,19 @@ pub async fn make(kafka: Kafka, plan: Arc<Plan>, mut random: fastrand::Rng) {
         }
     }
     mend_topics(&mut kafka.state(), &plan);
+    widen_topics(&mut kafka.state(), &plan);
     kafka.state().heal();
+}
+
+/// Where what waits for partitions that are gone waits on, they come back.
+fn widen_topics(state: &mut State, plan: &Plan) {
+    for (place, rules) in plan.rules.iter().enumerate() {
+        let name = topic_name(place);
+        let (there, most) = state.width(&name);
+        if rules.dead_letter_after.is_none() && most > there {
+            state.add_partitions(&name, most - there);
+        }
+    }
 }
 
 /// Every topic of the plan is there.

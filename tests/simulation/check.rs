@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use forebay::queue::ledger::Balance;
 use forebay::queue::receipt::RecordResult;
+use forebay::wire::codes;
 
 use crate::book::Written;
 use crate::kafka::replica::Entry;
@@ -119,7 +120,7 @@ fn fates(ending: &Ending<'_>, copies: &[u32], exempt: &BTreeSet<u32>) -> Result<
                 return Err(format!("record {number} was acknowledged and is lost: {record:?}"));
             }
             (0, _) => {}
-            _ if !may_be_refused(plan, record) => {
+            _ if !may_be_refused(plan, record, code) => {
                 return Err(format!("record {number} was given up without need, {code} {words:?}: {record:?}"));
             }
             (_, copies) => dead_and_there += u64::from(*copies > 0),
@@ -146,8 +147,15 @@ fn may_lose(plan: &Plan) -> bool {
     plan.has(Fault::Unclean) || may_mix_up(plan)
 }
 
-fn may_be_refused(plan: &Plan, record: &Written) -> bool {
-    plan.has(Fault::Poison) && record.is_poison || plan.has(Fault::Size) && record.bytes > 90
+fn may_be_refused(plan: &Plan, record: &Written, code: i16) -> bool {
+    let rules = plan.rules_of(&record.topic);
+    match code {
+        codes::REQUEST_TIMED_OUT => rules.is_some_and(|rules| rules.delivery_timeout.is_some()),
+        codes::UNKNOWN_TOPIC_OR_PARTITION => {
+            plan.has(Fault::Deletion) && rules.is_some_and(|rules| rules.dead_letter_after.is_some())
+        }
+        _ => plan.has(Fault::Poison) && record.is_poison || plan.has(Fault::Size) && record.bytes > 90,
+    }
 }
 
 /// No more doubles than are counted; none, and none counted, where nothing can double.

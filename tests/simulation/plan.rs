@@ -4,8 +4,9 @@
 
 use std::time::Duration;
 
-use forebay::config::{CompressionType, Config, HostPort};
+use forebay::config::{CompressionType, Config, HostPort, MissingPartitionPolicy, TopicRules};
 
+use crate::clients::topic_name;
 use crate::kafka::Settings;
 use crate::kafka::controls::BOOTSTRAP_PORT;
 
@@ -66,18 +67,6 @@ const FAULTS: [(Fault, u8); 16] = [
     (Fault::Unclean, 1),
 ];
 
-/// Faults that forebay cannot take together yet: a topic that comes back with fewer partitions.
-const NOT_TOGETHER_YET: [(Fault, Fault); 1] = [(Fault::Growth, Fault::Deletion)];
-
-fn apart(mut faults: Vec<Fault>) -> Vec<Fault> {
-    for (one, other) in NOT_TOGETHER_YET {
-        if faults.contains(&one) {
-            faults.retain(|fault| *fault != other);
-        }
-    }
-    faults
-}
-
 /// See the module.
 #[derive(Debug)]
 pub struct Plan {
@@ -85,6 +74,8 @@ pub struct Plan {
     pub settings: Settings,
     /// Partitions of each topic.
     pub topics: Vec<usize>,
+    /// Rules of each topic.
+    pub rules: Vec<Rules>,
     pub clients: u32,
     /// Records of each client.
     pub records: u32,
@@ -99,7 +90,6 @@ impl Plan {
     /// The plan of a seed. What is drawn later is not changed by it.
     pub fn draw(random: &mut fastrand::Rng) -> Self {
         let faults: Vec<Fault> = FAULTS.iter().filter(|(_, of_16)| random.u8(..16) < *of_16).map(|(f, _)| *f).collect();
-        let faults = apart(faults);
         let ms = |random: &mut fastrand::Rng, from: u64, to: u64| Duration::from_millis(random.u64(from..=to));
         let has = |fault| faults.contains(&fault);
         let settings = Settings {
@@ -114,13 +104,18 @@ impl Plan {
             read: random.bool(),
             unclean: has(Fault::Unclean),
         };
+        let topics: Vec<usize> = (0..random.usize(1..=2)).map(|_| random.usize(1..=3)).collect();
+        // A generator of their own, so that what else is drawn of a seed is as it was without them.
+        let mut of_rules = fastrand::Rng::with_seed(!random.clone().u64(..));
+        let rules: Vec<Rules> = topics.iter().map(|_| Rules::draw(&mut of_rules, has(Fault::Deletion))).collect();
         Plan {
-            topics: (0..random.usize(1..=2)).map(|_| random.usize(1..=3)).collect(),
+            topics,
             clients: random.u32(1..=3),
             records: random.u32(10..=120),
             trouble: ms(random, 500, 6_000),
             pause: ms(random, 30, 600),
-            config: config(random, settings.brokers),
+            config: with_rules(config(random, settings.brokers), &rules),
+            rules,
             settings,
             faults,
         }
@@ -135,7 +130,55 @@ impl Plan {
     pub fn is_calm(&self) -> bool {
         use Fault::{Deletion, Old, Poison, Size, Unclean};
         ![Deletion, Old, Poison, Size, Unclean].into_iter().any(|fault| self.has(fault))
+            && self.rules.iter().all(|rules| rules.delivery_timeout.is_none())
     }
+
+    /// The rules of a topic.
+    pub fn rules_of(&self, topic: &str) -> Option<&Rules> {
+        let place = (0..self.rules.len()).find(|place| topic_name(*place) == topic)?;
+        self.rules.get(place)
+    }
+}
+
+/// What a topic's own rules say.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// How long the cluster says that a partition is gone before what waits for it is a dead letter; `None`: that waits.
+    pub dead_letter_after: Option<Duration>,
+    pub delivery_timeout: Option<Duration>,
+    pub rate_limit: Option<u64>,
+}
+
+impl Rules {
+    fn draw(random: &mut fastrand::Rng, with_deletion: bool) -> Self {
+        let dead_letter_after = *random.choice([0, 200, 1_000].iter()).expect("three");
+        let delivery_timeout = Duration::from_millis(random.u64(100..=5_000));
+        // So low that it is felt, and so high that all is sent soon.
+        let rate_limit = random.u64(3_000..=30_000);
+        Rules {
+            dead_letter_after: (random.bool() && with_deletion).then(|| Duration::from_millis(dead_letter_after)),
+            delivery_timeout: (random.u8(..8) == 0).then_some(delivery_timeout),
+            rate_limit: (random.u8(..8) == 0).then_some(rate_limit),
+        }
+    }
+}
+
+fn with_rules(mut config: Config, rules: &[Rules]) -> Config {
+    for (place, rules) in rules.iter().enumerate() {
+        let of_topic = TopicRules {
+            on_missing_partition: match rules.dead_letter_after {
+                Some(_) => MissingPartitionPolicy::DeadLetter,
+                None => MissingPartitionPolicy::Hold,
+            },
+            max_block: rules.dead_letter_after.unwrap_or(config.producer.max_block),
+            delivery_timeout: rules.delivery_timeout,
+            rate_limit: rules.rate_limit,
+            ..config.producer
+        };
+        let pattern = topic_name(place).parse().expect("it is a topic's name");
+        config.topics.insert(pattern, of_topic).expect("each topic has one entry");
+    }
+    config
 }
 
 fn config(random: &mut fastrand::Rng, brokers: i32) -> Config {

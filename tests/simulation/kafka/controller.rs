@@ -59,7 +59,15 @@ impl State {
             }
             topic.partitions.push(Assignment { replicas, leader, epoch: 0, in_sync });
         }
+        let most = self.most_partitions.entry(name.into()).or_default();
+        *most = topic.partitions.len().max(*most);
         self.tell(name);
+    }
+
+    /// How many partitions a topic has, and the most that one of its name ever had.
+    pub fn width(&self, name: &str) -> (usize, usize) {
+        let there = self.topics.get(name).map_or(0, |topic| topic.partitions.len());
+        (there, self.most_partitions.get(name).copied().unwrap_or_default())
     }
 
     /// The topic is deleted.

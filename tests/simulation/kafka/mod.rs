@@ -118,6 +118,8 @@ pub struct State {
     /// The controller's.
     pub topics: BTreeMap<Arc<str>, Topic>,
     pub rules: BTreeMap<Arc<str>, Rules>,
+    /// The most partitions that topics of a name ever had.
+    pub most_partitions: BTreeMap<Arc<str>, usize>,
     /// The logs of topics that are gone, as far as they were committed.
     pub graves: BTreeMap<Key, Vec<Entry>>,
     /// Records that were committed, and that an unclean election took.
@@ -154,6 +156,7 @@ impl Kafka {
             trace,
             topics: BTreeMap::new(),
             rules: BTreeMap::new(),
+            most_partitions: BTreeMap::new(),
             graves: BTreeMap::new(),
             lost: BTreeSet::new(),
             unclean: BTreeSet::new(),
