@@ -43,7 +43,15 @@ fn built_of(numbers: Range<u32>, timestamp: impl Fn(u32) -> TimestampMs) -> Box<
     run.records_from(0).for_each(|record| builder.append(record.timestamp, record.suffix));
     let sealed = builder.finish(Codec::None, None).0;
     let charged = sealed.len_bytes() + BATCH_OVERHEAD_BYTES;
-    Box::new(Built { charged, sealed, side: Side::Fresh, marks: vec![], arrived: Instant::now(), counted: false, first_index: 0 })
+    Box::new(Built {
+        charged,
+        sealed,
+        side: Side::Fresh,
+        marks: vec![],
+        arrived: Instant::now(),
+        counted: false,
+        first_index: 0,
+    })
 }
 
 /// What holds at `now`: records older than `old_before` are old, the wall clock says 1000.

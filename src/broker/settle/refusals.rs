@@ -118,7 +118,15 @@ impl Window {
             more += charged;
             end -= u64::from(sealed.count());
             let first_index = end;
-            flight.renumbered.push_front(Box::new(Built { sealed, side, marks, arrived, charged, counted, first_index }));
+            flight.renumbered.push_front(Box::new(Built {
+                sealed,
+                side,
+                marks,
+                arrived,
+                charged,
+                counted,
+                first_index,
+            }));
         }
         self.built = flight.renumbered.pop_front();
         effects.push(Effect::Recharged { more, less });
