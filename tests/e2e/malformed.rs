@@ -189,7 +189,7 @@ fn what_is_refused_is_explained_and_the_connection_goes_on() {
     let long_name = "n".repeat(250);
     let good = Produce::new(&topic, &one);
     let refused = [
-        (Produce { acks: 1, ..good.clone() }, 21, "backlog"),
+        (Produce { acks: 1, ..good.clone() }, 21, "not stored"),
         (Produce { acks: 2, ..good.clone() }, 21, "Acks"),
         (Produce { timeout_ms: -2, ..good.clone() }, 42, "TimeoutMs"),
         (Produce { partition: -2, ..good.clone() }, 42, "Partition"),
