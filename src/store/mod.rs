@@ -7,7 +7,7 @@
 //!                      └─► in the log only ─► read ─► the ready side, when it has room again
 //! ```
 //!
-//! [`append`] runs on the log's own thread and is all that touches the log; [`read`] is a thread that reads runs back; [`Shared`] is what they and the
+//! `append` runs on the log's own thread and is all that touches the log; `read` is a thread that reads runs back; [`Shared`] is what they and the
 //! daemon's tasks have in common. What was appended becomes ready before it is durable: a batch's first byte waits for its Sent, and that stands
 //! behind the batch's records in the same log.
 //!
