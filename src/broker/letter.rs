@@ -1,13 +1,10 @@
 //! What a batch becomes that will never be delivered.
 
-use bytes::Bytes;
-
 use crate::queue::window::Batch;
-use crate::record::{RawRecord, Run};
 use crate::store::dead_letters::Content;
 use crate::wire::WireError;
 use crate::wire::codec::Codec;
-use crate::wire::record_batch::{HEADER_BYTES, parse_header, records};
+use crate::wire::record_batch::{HEADER_BYTES, in_run_form, parse_header};
 
 /// The records of a batch as the log keeps them: in run form, or compressed as they are.
 ///
@@ -17,7 +14,7 @@ pub(super) fn content(batch: &Batch) -> Result<Content, WireError> {
     let codec = header.codec()?;
     let section = batch.bytes.slice(HEADER_BYTES..header.size_bytes());
     let data = match codec {
-        Codec::None => in_run_form(&batch.bytes, section.len())?,
+        Codec::None => in_run_form(&batch.bytes, section.len())?.into_bytes().into(),
         _ => section,
     };
     Ok(Content {
@@ -27,13 +24,4 @@ pub(super) fn content(batch: &Batch) -> Result<Content, WireError> {
         max_timestamp: header.max_timestamp,
         data,
     })
-}
-
-fn in_run_form(batch: &Bytes, section: usize) -> Result<Bytes, WireError> {
-    let mut run = Run::with_capacity(section);
-    for record in records(batch, section)? {
-        let record = record?;
-        run.push_raw(&RawRecord { timestamp: record.timestamp, stamped_here: false, suffix: &record.suffix });
-    }
-    Ok(run.into_bytes().into())
 }

@@ -31,7 +31,7 @@ use crate::queue::stored::{LogOnly, READY_BYTES};
 use crate::record::{Run, raw_records};
 use crate::wire::codec::Codec;
 use crate::wire::codes;
-use crate::wire::record_batch::{Lane, Stamp, from_opaque, records};
+use crate::wire::record_batch::{Lane, Stamp, from_opaque, in_run_form};
 
 /// So many bytes of runs are read at a time.
 const READ_BYTES: usize = 1 << 20;
@@ -296,23 +296,19 @@ fn take_receipts(log_only: &mut LogOnly, first: u64, end: u64) -> VecDeque<Mark>
 
 /// The records of a run in run form.
 pub(super) fn unpacked(stored: &Records<'_>) -> Result<Run, ReadError> {
-    let mut run = Run::default();
-    match Codec::from_attributes(i16::from(stored.codec)).map_err(|_| ReadError::Damaged)? {
-        Codec::None => raw_records(stored.data).for_each(|record| run.push_raw(&record)),
+    let run = match Codec::from_attributes(i16::from(stored.codec)).map_err(|_| ReadError::Damaged)? {
+        Codec::None => {
+            let mut run = Run::default();
+            raw_records(stored.data).for_each(|record| run.push_raw(&record));
+            run
+        }
         codec => {
             let data = Bytes::copy_from_slice(stored.data);
             let sealed = from_opaque(codec, stored.count, stored.base_timestamp, stored.max_timestamp, &data);
             let stamp = Stamp { lane: Lane { producer_id: 0, epoch: 0 }, base_sequence: 0 };
-            for record in records(&sealed.stamp(stamp), UNPACKED_MAX_BYTES).map_err(|_| ReadError::Damaged)? {
-                let record = record.map_err(|_| ReadError::Damaged)?;
-                run.push_raw(&crate::record::RawRecord {
-                    timestamp: record.timestamp,
-                    stamped_here: false,
-                    suffix: &record.suffix,
-                });
-            }
+            in_run_form(&sealed.stamp(stamp), UNPACKED_MAX_BYTES).map_err(|_| ReadError::Damaged)?
         }
-    }
+    };
     if run.count() == stored.count { Ok(run) } else { Err(ReadError::Damaged) }
 }
 

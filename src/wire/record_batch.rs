@@ -25,7 +25,7 @@ use super::WireError;
 use super::codec::{Codec, Compressor};
 use crate::record::{TimestampMs, put_varint, varint_len, zigzag};
 
-pub use read::{BatchHeader, OwnedRecord, Records, parse_header, records};
+pub use read::{BatchHeader, OwnedRecord, Records, in_run_form, parse_header, records};
 pub use walk::{Seen, walk};
 
 /// Bytes of a batch before its records.

@@ -3,7 +3,7 @@
 use bytes::{Buf, Bytes};
 
 use super::{CRC_FROM, HEADER_BYTES, LENGTH_FROM, Lane, MAGIC, Stamp};
-use crate::record::TimestampMs;
+use crate::record::{RawRecord, Run, TimestampMs};
 use crate::wire::WireError;
 use crate::wire::codec::{self, Codec};
 
@@ -126,6 +126,19 @@ pub fn records(batch: &Bytes, limit_uncompressed: usize) -> Result<Records, Wire
     };
     let cursor = Cursor { end: rest.len(), rest };
     Ok(Records { cursor, left: header.count, base_timestamp: header.base_timestamp })
+}
+
+/// The records of the batch that `batch` begins with in run form, decompressed to at most `limit_uncompressed` bytes. Who gave them their
+/// timestamps is not known.
+///
+/// Errors: those of [`records`], and of the first record that is malformed.
+pub fn in_run_form(batch: &Bytes, limit_uncompressed: usize) -> Result<Run, WireError> {
+    let mut run = Run::default();
+    for record in records(batch, limit_uncompressed)? {
+        let record = record?;
+        run.push_raw(&RawRecord { timestamp: record.timestamp, stamped_here: false, suffix: &record.suffix });
+    }
+    Ok(run)
 }
 
 /// Iterates over the records of a batch.
