@@ -100,7 +100,7 @@ async fn answer<B: Sync>(request: &Request<B>, asked: &Asked<impl Fn() -> Status
     };
     if request.method() != allowed {
         let only = if allowed == Method::GET { "GET" } else { "POST" };
-        let mut response = said(StatusCode::METHOD_NOT_ALLOWED, format!("only {only}\n"));
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, format!("only {only}\n"));
         response.headers_mut().insert(ALLOW, HeaderValue::from_static(only));
         return response;
     }
@@ -124,7 +124,7 @@ async fn give_up(query: &str, dead_letters: Option<&DeadLetters>) -> Response<Fu
     };
     match dead_letters.give_up(what).await {
         Ok(records) => typed(StatusCode::OK, "application/json", format!("{{\"records\":{records}}}").into()),
-        Err(why) => said(StatusCode::CONFLICT, format!("{why}\n")),
+        Err(why) => text(StatusCode::CONFLICT, format!("{why}\n")),
     }
 }
 
@@ -140,11 +140,7 @@ fn given_up(query: &str) -> Option<GivenUp> {
     })
 }
 
-fn text(code: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
-    typed(code, "text/plain; charset=utf-8", Bytes::from_static(body.as_bytes()))
-}
-
-fn said(code: StatusCode, body: String) -> Response<Full<Bytes>> {
+fn text(code: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     typed(code, "text/plain; charset=utf-8", body.into())
 }
 
