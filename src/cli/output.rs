@@ -1,5 +1,6 @@
 //! Standard output, for what a command was asked for.
 
+use std::borrow::Cow;
 use std::io::{self, ErrorKind, Write};
 
 use serde::Serialize;
@@ -15,6 +16,11 @@ pub(super) fn print(text: impl AsRef<[u8]>) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
+}
+
+/// What came from elsewhere, without anything that a terminal would obey.
+pub(super) fn plain(text: &str) -> Cow<'_, str> {
+    if text.contains(char::is_control) { text.replace(char::is_control, "\u{fffd}").into() } else { text.into() }
 }
 
 /// One JSON object for scripts, indented for people, with a line feed at its end.

@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind};
 
-use crate::backlog::log::entry::Records;
+use crate::backlog::log::entry::{IndexRange, Records};
 use crate::backlog::log::varint::{DecodeError, Input};
 use crate::record::{RawRecord, raw_records};
 use crate::wire::codec::Codec;
@@ -23,10 +23,7 @@ pub(in crate::cli) struct Decoded<'a> {
 }
 
 /// Shows the records of a run in order. What cannot be decoded, and a run that has fewer or more than it says, is [`ErrorKind::InvalidData`].
-pub(in crate::cli) fn each_record(
-    run: &Records<'_>,
-    mut visit: impl FnMut(&Decoded<'_>) -> io::Result<()>,
-) -> io::Result<()> {
+fn each_record(run: &Records<'_>, mut visit: impl FnMut(&Decoded<'_>) -> io::Result<()>) -> io::Result<()> {
     let mut seen = 0;
     match i16::from(run.codec) {
         0 => {
@@ -51,12 +48,26 @@ pub(in crate::cli) fn each_record(
     if seen == u64::from(run.count) { Ok(()) } else { Err(invalid(format!("{seen} records of {}", run.count))) }
 }
 
+/// As [`each_record`], those with other indexes left out.
+pub(in crate::cli) fn each_wanted_record(
+    run: &Records<'_>,
+    wanted: IndexRange,
+    mut visit: impl FnMut(&Decoded<'_>) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut indexes = run.first..;
+    each_record(run, |record| match indexes.next() {
+        Some(index) if (wanted.first..=wanted.last).contains(&index) => visit(record),
+        _ => Ok(()),
+    })
+}
+
 fn invalid(why: impl ToString) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, why.to_string())
 }
 
 impl<'a> Decoded<'a> {
-    fn of_raw(raw: &RawRecord<'a>) -> Result<Decoded<'a>, DecodeError> {
+    /// Of a record in run form.
+    pub(in crate::cli) fn of_raw(raw: &RawRecord<'a>) -> Result<Decoded<'a>, DecodeError> {
         let mut input = Input::new(raw.suffix);
         let (key, value) = (nullable(&mut input)?, nullable(&mut input)?);
         let mut headers = Vec::new();

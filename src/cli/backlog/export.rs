@@ -4,10 +4,10 @@ use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
 
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::decode::{Decoded, each_record};
-use super::json::put_bytes;
+use super::decode::each_wanted_record;
+use super::json::object_of;
 use super::{Directory, topic_and_partition};
 use crate::backlog::log::entry::IndexRange;
 use crate::backlog::log::read::StoredRun;
@@ -130,37 +130,11 @@ fn write_run(
     wanted: IndexRange,
     stored: &StoredRun,
 ) -> io::Result<()> {
-    let run = stored.records();
-    let mut next = run.first;
-    each_record(&run, |record| {
-        let index = next;
-        next += 1;
-        if !(wanted.first..=wanted.last).contains(&index) {
-            return Ok(());
+    each_wanted_record(&stored.records(), wanted, |record| match format {
+        Format::Raw => {
+            out.write_all(record.value.unwrap_or_default())?;
+            out.write_all(b"\n")
         }
-        match format {
-            Format::Raw => {
-                out.write_all(record.value.unwrap_or_default())?;
-                out.write_all(b"\n")
-            }
-            Format::Ndjson => writeln!(out, "{}", to_json(source, record)),
-        }
+        Format::Ndjson => writeln!(out, "{}", Value::from(object_of(&source.topic, source.partition, record))),
     })
-}
-
-fn to_json(source: &Source, record: &Decoded<'_>) -> Value {
-    let mut object = Map::new();
-    object.insert("topic".to_owned(), source.topic.as_str().into());
-    object.insert("partition".to_owned(), source.partition.into());
-    object.insert("timestamp".to_owned(), record.timestamp.into());
-    put_bytes(&mut object, "key", record.key);
-    put_bytes(&mut object, "value", record.value);
-    let headers = record.headers.iter().map(|(name, value)| {
-        let mut header = Map::new();
-        put_bytes(&mut header, "name", Some(name));
-        put_bytes(&mut header, "value", *value);
-        Value::from(header)
-    });
-    object.insert("headers".to_owned(), headers.collect());
-    object.into()
 }

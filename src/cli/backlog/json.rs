@@ -1,11 +1,31 @@
-//! Bytes in JSON: as text where they are text, else in base64.
+//! Records in JSON. Bytes are text where they are text, else in base64.
 
 use serde_json::{Map, Value};
 
+use super::decode::Decoded;
+
 const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
+/// A record, and where it is to go.
+pub(in crate::cli) fn object_of(topic: &str, partition: Option<i32>, record: &Decoded<'_>) -> Map<String, Value> {
+    let mut object = Map::new();
+    object.insert("topic".to_owned(), topic.into());
+    object.insert("partition".to_owned(), partition.into());
+    object.insert("timestamp".to_owned(), record.timestamp.into());
+    put_bytes(&mut object, "key", record.key);
+    put_bytes(&mut object, "value", record.value);
+    let headers = record.headers.iter().map(|(name, value)| {
+        let mut header = Map::new();
+        put_bytes(&mut header, "name", Some(name));
+        put_bytes(&mut header, "value", *value);
+        Value::from(header)
+    });
+    object.insert("headers".to_owned(), headers.collect());
+    object
+}
+
 /// Puts `bytes` under `name`, or under `name` with `_base64` behind it when they are not UTF-8.
-pub(in crate::cli) fn put_bytes(object: &mut Map<String, Value>, name: &str, bytes: Option<&[u8]>) {
+fn put_bytes(object: &mut Map<String, Value>, name: &str, bytes: Option<&[u8]>) {
     match bytes.map(str::from_utf8) {
         None => object.insert(name.to_owned(), Value::Null),
         Some(Ok(text)) => object.insert(name.to_owned(), text.into()),

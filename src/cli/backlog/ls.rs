@@ -99,7 +99,7 @@ fn page(listing: &Listing, now: SystemTime) -> String {
         "TOPIC", "PARTITION", "RECORDS", "BYTES", "OLDEST", "IN DOUBT"
     );
     for row in &listing.partitions {
-        let topic = row.topic.replace(char::is_control, "\u{fffd}");
+        let topic = output::plain(&row.topic);
         let partition = row.partition.map_or("-".to_owned(), |partition| partition.to_string());
         let stored = row.oldest_stored_ms.and_then(|ms| u64::try_from(ms).ok()).map(Duration::from_millis);
         let oldest =

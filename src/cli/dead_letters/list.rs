@@ -90,7 +90,6 @@ fn page(listing: &Listing, now: SystemTime) -> String {
     let mut out = format!("{} dead letters\n", grouped(listing.records));
     out += &format!("{:<30} {:>9} {:>12} {:>14} {:<28} WORDS\n", "TOPIC", "PARTITION", "RECORDS", "OLDEST", "REASON");
     for row in &listing.letters {
-        let printable = |text: &str| text.replace(char::is_control, "\u{fffd}");
         let partition = row.partition.map_or("-".to_owned(), |partition| partition.to_string());
         let stored = u64::try_from(row.oldest_stored_ms).map(Duration::from_millis).unwrap_or_default();
         let oldest = span(now.duration_since(UNIX_EPOCH + stored).unwrap_or_default());
@@ -98,7 +97,7 @@ fn page(listing: &Listing, now: SystemTime) -> String {
             (Some(name), Some(code)) => format!("{name} ({code})"),
             _ => "?".to_owned(),
         };
-        let (topic, words) = (printable(&row.topic), printable(row.words.as_deref().unwrap_or_default()));
+        let (topic, words) = (output::plain(&row.topic), output::plain(row.words.as_deref().unwrap_or_default()));
         let records = grouped(row.records);
         out += &format!("{topic:<30} {partition:>9} {records:>12} {oldest:>14} {reason:<28} {words}\n");
     }

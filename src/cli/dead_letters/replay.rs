@@ -3,6 +3,7 @@
 //! A run of letters goes in requests of its own, one at a time, acks=all; when all of the run is answered for, it is taken out. So whatever
 //! ends this early, no letter is lost; those of the run that was under way may be delivered twice by the next replay.
 
+use std::fmt::Display;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -14,15 +15,15 @@ use super::owner::Owner;
 use super::select::{Letters, Selection};
 use crate::backlog::letter::REASON_REPLAYED;
 use crate::broker::verdict::refuses;
-use crate::cli::backlog::decode::each_record;
+use crate::cli::backlog::decode::{Decoded, each_wanted_record};
 use crate::cli::exit::{self, Failure};
 use crate::cli::produce::parse_topic;
 use crate::cli::status::grouped;
 use crate::cli::{output, socket};
-use crate::ingest::frame::Decoded;
+use crate::ingest::frame;
 use crate::ingest::frame::answer::{AnswerBody, next_answer};
 use crate::ingest::frame::produce::{Acks, ProduceEncoder, ProduceHead};
-use crate::record::{Header, Record};
+use crate::record::{Header, Record, Run};
 
 /// Records of one request, and about how many bytes.
 const REQUEST_RECORDS_MAX: u32 = 500;
@@ -85,94 +86,35 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 /// Sends the letters of a run; returns when every one of them is delivered, or a dead letter again.
 fn send(connection: &mut Connection, letters: &Letters, to: Option<&str>, tally: &mut Tally) -> Result<(), Failure> {
-    let mut pending = Pending {
-        topic: to.unwrap_or(&letters.topic),
-        partition: letters.partition.filter(|_| to.is_none()),
-        ..Pending::default()
-    };
-    let run = letters.run.records();
-    let mut next = run.first;
+    let topic = to.unwrap_or(&letters.topic);
+    let partition = letters.partition.filter(|_| to.is_none());
+    let mut pending = Run::default();
     let mut failure = None;
-    let read = each_record(&run, |record| {
-        let index = next;
-        next += 1;
-        if failure.is_some() || !(letters.range.first..=letters.range.last).contains(&index) {
+    let read = each_wanted_record(&letters.run.records(), letters.range, |decoded| {
+        if failure.is_some() {
             return Ok(());
         }
-        let headers: Vec<_> = record.headers.iter().map(|(name, value)| Header { name, value: *value }).collect();
-        let record = Record {
-            timestamp: record.timestamp,
-            stamped_here: false,
-            key: record.key,
-            value: record.value,
-            headers: &headers,
-        };
-        failure = pending.push(&record, connection, tally).err();
+        let headers = headers(decoded);
+        let record = record(decoded, &headers);
+        let is_full =
+            pending.count() >= REQUEST_RECORDS_MAX || pending.len_bytes() + Run::room_for(&record) > REQUEST_BYTES_MAX;
+        if is_full {
+            failure = connection.send(topic, partition, &std::mem::take(&mut pending), tally).err();
+        }
+        pending.push(&record);
         Ok(())
     });
-    read.map_err(|error| {
-        Failure::new(exit::DATA, format_args!("a letter of {} cannot be read: {error}", letters.topic))
-    })?;
-    failure.map_or_else(|| pending.send(connection, tally), Err)
+    read.map_err(|error| letters.unreadable(&error))?;
+    failure.map_or_else(|| connection.send(topic, partition, &pending, tally), Err)
 }
 
-/// A request that is being made.
-#[derive(Debug, Default)]
-struct Pending<'a> {
-    topic: &'a str,
-    partition: Option<i32>,
-    /// The records of it, each in a request of its own form.
-    records: Vec<OwnedRecord>,
-    bytes: usize,
+fn headers<'a>(decoded: &Decoded<'a>) -> Vec<Header<'a>> {
+    decoded.headers.iter().map(|(name, value)| Header { name, value: *value }).collect()
 }
 
-/// A record until its request is sent.
-#[derive(Debug)]
-struct OwnedRecord {
-    timestamp: i64,
-    key: Option<Vec<u8>>,
-    value: Option<Vec<u8>>,
-    headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
-}
-
-impl Pending<'_> {
-    fn push(&mut self, record: &Record<'_>, connection: &mut Connection, tally: &mut Tally) -> Result<(), Failure> {
-        let bytes = crate::record::Run::room_for(record);
-        if self.records.len() as u32 >= REQUEST_RECORDS_MAX || self.bytes + bytes > REQUEST_BYTES_MAX {
-            self.send(connection, tally)?;
-        }
-        self.bytes += bytes;
-        let owned = |bytes: Option<&[u8]>| bytes.map(<[u8]>::to_vec);
-        self.records.push(OwnedRecord {
-            timestamp: record.timestamp,
-            key: owned(record.key),
-            value: owned(record.value),
-            headers: record.headers.iter().map(|header| (header.name.to_vec(), owned(header.value))).collect(),
-        });
-        Ok(())
-    }
-
-    fn send(&mut self, connection: &mut Connection, tally: &mut Tally) -> Result<(), Failure> {
-        let records = std::mem::take(&mut self.records);
-        self.bytes = 0;
-        if records.is_empty() {
-            return Ok(());
-        }
-        let unsendable = |error| Failure::new(exit::DATA, format_args!("a letter cannot be sent: {error}"));
-        let (correlation_id, acks) = (connection.next_id(), Acks::All);
-        let head = ProduceHead { correlation_id, acks, timeout: None, topic: self.topic, partition: self.partition };
-        let mut frame = Vec::new();
-        let mut request = ProduceEncoder::begin(&mut frame, &head).map_err(unsendable)?;
-        for OwnedRecord { timestamp, key, value, headers } in &records {
-            let headers: Vec<_> =
-                headers.iter().map(|(name, value)| Header { name, value: value.as_deref() }).collect();
-            let (key, value) = (key.as_deref(), value.as_deref());
-            let record = Record { timestamp: *timestamp, stamped_here: false, key, value, headers: &headers };
-            request.push(&record).map_err(unsendable)?;
-        }
-        request.finish().map_err(unsendable)?;
-        connection.exchange(&frame, tally)
-    }
+fn record<'a>(decoded: &Decoded<'a>, headers: &'a [Header<'a>]) -> Record<'a> {
+    let Decoded { timestamp, key, value, .. } = *decoded;
+    Record { timestamp, stamped_here: false, key, value, headers }
 }
 
 /// A connection to the daemon, on which one request is answered before the next is sent.
@@ -189,15 +131,28 @@ impl Connection {
         Ok(Connection { stream, path: path.to_owned(), requests: 0, buffer: Vec::new() })
     }
 
-    fn next_id(&mut self) -> i32 {
+    /// Sends these records in one request, if there are any, and waits for its answer, however long Kafka takes.
+    fn send(&mut self, topic: &str, partition: Option<i32>, run: &Run, tally: &mut Tally) -> Result<(), Failure> {
+        if run.is_empty() {
+            return Ok(());
+        }
+        let unsendable =
+            |error: &dyn Display| Failure::new(exit::DATA, format_args!("a letter cannot be sent: {error}"));
         self.requests = self.requests.wrapping_add(1);
-        self.requests
+        let head = ProduceHead { correlation_id: self.requests, acks: Acks::All, timeout: None, topic, partition };
+        let mut frame = Vec::new();
+        let mut request = ProduceEncoder::begin(&mut frame, &head).map_err(|error| unsendable(&error))?;
+        for raw in run.records_from(0) {
+            let decoded = Decoded::of_raw(&raw).map_err(|error| unsendable(&error))?;
+            request.push(&record(&decoded, &headers(&decoded))).map_err(|error| unsendable(&error))?;
+        }
+        request.finish().map_err(|error| unsendable(&error))?;
+        self.exchange(&frame, tally)
     }
 
-    /// Sends a request and waits for its answer, however long Kafka takes.
     fn exchange(&mut self, frame: &[u8], tally: &mut Tally) -> Result<(), Failure> {
         let path = self.path.clone();
-        let broken = |why: &dyn std::fmt::Display| {
+        let broken = |why: &dyn Display| {
             let words =
                 format_args!("the connection to {} broke: {why}; the letters under way are kept", path.display());
             Failure::new(exit::UNAVAILABLE, words)
@@ -205,13 +160,13 @@ impl Connection {
         self.stream.write_all(frame).map_err(|error| broken(&error))?;
         loop {
             match next_answer(&self.buffer, ANSWER_BYTES_MAX) {
-                Decoded::Frame { frame, len } => {
+                frame::Decoded::Frame { frame, len } => {
                     let judged = judge(frame.error_code, frame.message, &frame.body, tally);
                     self.buffer.drain(..len);
                     return judged;
                 }
-                Decoded::Malformed(malformed) => return Err(broken(&malformed)),
-                Decoded::NeedMore { .. } => {
+                frame::Decoded::Malformed(malformed) => return Err(broken(&malformed)),
+                frame::Decoded::NeedMore { .. } => {
                     let mut bytes = [0; 16 * 1024];
                     match self.stream.read(&mut bytes) {
                         Ok(0) => return Err(broken(&"the daemon closed it")),

@@ -47,6 +47,13 @@ pub(super) struct Letters {
     pub(super) run: StoredRun,
 }
 
+impl Letters {
+    /// The failure for records that cannot be decoded.
+    pub(super) fn unreadable(&self, error: &io::Error) -> Failure {
+        Failure::new(exit::DATA, format_args!("a letter of {} cannot be read: {error}", self.topic))
+    }
+}
+
 impl Selection {
     /// Whether it is all there is.
     pub(super) fn is_everything(&self) -> bool {

@@ -6,8 +6,8 @@ use clap::Args;
 
 use super::EXIT_STATUS;
 use super::select::{Letters, Selection};
-use crate::cli::backlog::decode::{Decoded, each_record};
-use crate::cli::exit::{self, Failure};
+use crate::cli::backlog::decode::{Decoded, each_wanted_record};
+use crate::cli::exit::Failure;
 use crate::cli::output;
 use crate::cli::status::grouped;
 use crate::wire::codes;
@@ -53,20 +53,15 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 fn describe(page: &mut String, letters: &Letters, room: u64) -> Result<(), Failure> {
-    let run = letters.run.records();
-    let mut next = run.first;
-    let until = letters.range.first.saturating_add(room);
-    let read = each_record(&run, |record| {
-        let index = next;
-        next += 1;
-        if (letters.range.first..=letters.range.last).contains(&index) && index < until {
+    let mut left = room;
+    let read = each_wanted_record(&letters.run.records(), letters.range, |record| {
+        if left > 0 {
+            left -= 1;
             *page += &record_as_text(letters, record);
         }
         Ok(())
     });
-    read.map_err(|error| {
-        Failure::new(exit::DATA, format_args!("a letter of {} cannot be read: {error}", letters.topic))
-    })
+    read.map_err(|error| letters.unreadable(&error))
 }
 
 fn record_as_text(letters: &Letters, record: &Decoded<'_>) -> String {
@@ -100,7 +95,7 @@ fn record_as_text(letters: &Letters, record: &Decoded<'_>) -> String {
 fn shown(bytes: &[u8]) -> String {
     let cut = bytes.len() > SHOWN_BYTES;
     let text = String::from_utf8_lossy(bytes.get(..SHOWN_BYTES).unwrap_or(bytes));
-    text.replace(char::is_control, "\u{fffd}") + if cut { "…" } else { "" }
+    output::plain(&text).into_owned() + if cut { "…" } else { "" }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::input::InputError;
 use crate::cli::exit::{self, Failure};
+use crate::cli::output;
 use crate::cli::signals::Interrupted;
 use crate::cli::status::{grouped, span};
 use crate::wire::codes;
@@ -126,8 +127,7 @@ pub(super) fn judge(tally: &Tally, end: &End, names: &Names, elapsed: Duration) 
         (End::TimedOut, _) => (exit::TEMPORARY, "the daemon did not answer in time".to_owned()),
     };
     // The daemon's words may be a broker's, and a file may be called anything.
-    let plain = |text: String| text.replace(char::is_control, "\u{fffd}");
-    Err(Failure::new(code, format_args!("{}\n{}", plain(cause), plain(balance(tally, names)))))
+    Err(Failure::new(code, format_args!("{}\n{}", output::plain(&cause), output::plain(&balance(tally, names)))))
 }
 
 fn record_exit_code(code: i16) -> u8 {

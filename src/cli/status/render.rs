@@ -1,12 +1,12 @@
 //! The status as a page. Pure: a status in, a text out.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
 use super::{grouped, span};
 use crate::admin::status::{Backlog, Cluster, Ledger, Memory, Status, Topic};
+use crate::cli::output::plain;
 
 /// The whole page, with a line feed at its end.
 pub(super) fn page(status: &Status) -> String {
@@ -31,11 +31,6 @@ pub(super) fn page(status: &Status) -> String {
 /// Writing to a string cannot fail.
 fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
     let _ = writeln!(out, "{text}");
-}
-
-/// What came from elsewhere, without anything that a terminal would obey.
-fn plain(text: &str) -> Cow<'_, str> {
-    if text.contains(char::is_control) { text.replace(char::is_control, "\u{fffd}").into() } else { text.into() }
 }
 
 fn cluster(cluster: &Cluster) -> String {
