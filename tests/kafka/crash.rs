@@ -1,16 +1,19 @@
-//! The daemon is killed with -9 again and again while clients write and nodes of a real cluster are killed: see
+//! The daemon is killed with -9, or its power cut, again and again, while clients write and nodes of a real cluster are killed: see
 //! `tests/crash`, which does the same on devbroker.
 //!
 //! `KILLS=200 SEED=7 cargo test --release --test kafka -- --nocapture crash` is the long form.
 
 use fastrand::Rng;
+use tempfile::TempDir;
 
 use crate::cluster::{self, Cluster, NODES};
 use crate::support::cluster::{Cluster as _, unique};
-use crate::support::crash::{self, PARTITIONS, Plan, Topic};
-use crate::support::daemon::Daemon;
+use crate::support::crash::power::{disk_or_say, lose_power};
+use crate::support::crash::{self, PARTITIONS, Plan, Topic, stored_in};
+use crate::support::daemon::{Daemon, Stopped};
 
 const KILLS: u32 = 10;
+const POWER_CUTS: u32 = 4;
 
 /// A node dies and comes back, or leaders move.
 fn harm(cluster: &mut Cluster, topics: &[Topic], random: &mut Rng) {
@@ -24,10 +27,28 @@ fn harm(cluster: &mut Cluster, topics: &[Topic], random: &mut Rng) {
     }
 }
 
-#[test]
-fn a_daemon_that_is_killed_again_and_again_keeps_what_kafka_has_acknowledged() {
+fn topic(name: &str, acks: &[i16], stored: bool) -> Topic {
+    Topic { name: unique(name), acks: acks.to_vec(), stored }
+}
+
+fn run(topics: Vec<Topic>, config: String, kills: u32, kill: impl FnMut(Daemon) -> Stopped) {
     let Some(mut cluster) = cluster::exclusive() else { return };
-    let topic = |acks: &[i16]| Topic { name: unique("killed"), acks: acks.to_vec(), stored: false };
-    let plan = Plan { topics: vec![topic(&[-1, 0]), topic(&[-1])], ..Plan::from_environment(KILLS) };
-    crash::run(&mut *cluster, &plan, |cluster, random| harm(cluster, &plan.topics, random), Daemon::kill);
+    let plan = Plan { topics, config, ..Plan::from_environment(kills) };
+    let judgement = crash::run(&mut *cluster, &plan, |cluster, random| harm(cluster, &plan.topics, random), kill);
+    assert!(judgement.found > 0);
+}
+
+#[test]
+fn a_daemon_that_is_killed_again_and_again_keeps_what_kafka_has_acknowledged_and_what_it_has_stored() {
+    let backlog = TempDir::with_prefix("forebay-backlog-").expect("a temporary directory");
+    let topics = vec![topic("stored", &[-1, 0, 1], true), topic("memory", &[-1, 0], false)];
+    run(topics, stored_in(backlog.path(), "stored*"), KILLS, Daemon::kill);
+}
+
+#[test]
+fn a_daemon_whose_power_is_cut_again_and_again_keeps_what_it_has_acknowledged() {
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory can be made");
+    let Some((disk, backlog)) = disk_or_say(directory.path()) else { return };
+    let topics = vec![topic("power", &[-1, 0, 1, 1], true), topic("memory", &[-1, 0], false)];
+    run(topics, stored_in(&backlog, "power*"), POWER_CUTS, |daemon| lose_power(daemon, &disk));
 }

@@ -9,9 +9,11 @@
 
 pub mod client;
 pub mod judge;
+pub mod power;
 
 use std::env;
 use std::fmt;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -67,6 +69,11 @@ impl Plan {
         let kills = number("KILLS").map_or(kills, |kills: u64| u32::try_from(kills).expect("KILLS is small"));
         Plan { kills, seed: number("SEED").unwrap_or_else(|| fastrand::u64(..)), config: String::new(), topics: vec![] }
     }
+}
+
+/// For [`Plan::config`]: the topics of that name or pattern are stored in `directory`.
+pub fn stored_in(directory: &Path, topics: &str) -> String {
+    format!("[backlog]\ndirectory = {directory:?}\n[topics.{topics:?}]\nstore = \"always\"\n")
 }
 
 /// What one thread tells the others.
