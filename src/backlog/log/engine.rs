@@ -64,6 +64,9 @@ pub(super) struct Carry {
     pub(super) bodies: Vec<Vec<u8>>,
 }
 
+/// 2⁶⁴ by the golden ratio, which spreads small numbers over all bits.
+const GOLDEN_RATIO: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// A log, owned by one thread.
 #[derive(Debug)]
 pub struct Log<S: Storage> {
@@ -130,8 +133,8 @@ impl<S: Storage> Log<S> {
             named_bytes: 0,
             storage,
             options,
-            // So that a seed that comes twice makes no generation twice: what a recycled file held would count again.
-            random: fastrand::Rng::with_seed(seed.wrapping_add(recovered.number_max)),
+            // So that a seed that comes twice, or one next to it, makes no generation twice: what a recycled file held would count again.
+            random: fastrand::Rng::with_seed(seed ^ recovered.number_max.wrapping_mul(GOLDEN_RATIO)),
             state: State::default(),
             segments: BTreeMap::new(),
             older_bytes: 0,
