@@ -21,8 +21,10 @@ use crate::queue::item::{Item, Payload};
 use crate::queue::note::Note;
 use crate::queue::partition::Partition;
 
-/// About so many bytes of records go into a frame.
+/// About so many bytes of one partition's records go into a frame.
 const FRAME_BYTES: usize = 1 << 20;
+/// Runs of several partitions share a frame of at most about so many bytes: whoever reads one of them reads all of it.
+const SHARED_FRAME_BYTES: usize = 16 << 10;
 
 /// What the log's thread knows beside the log. Called with the log in its hands, and again when the log was busy.
 #[derive(Debug)]
@@ -160,7 +162,7 @@ impl<F: StorageFile> Appender<F> {
         let mut plan = Vec::new();
         let stored_at = self.queue.len();
         for _ in 0..stored_at {
-            if self.buffer.len() >= FRAME_BYTES {
+            if self.buffer.len() >= SHARED_FRAME_BYTES {
                 break;
             }
             let Some(partition) = self.queue.pop_front() else { break };
@@ -175,6 +177,10 @@ impl<F: StorageFile> Appender<F> {
             };
             let first = log.partition(number).map_or(0, |known| known.next);
             match self.run(&partition, number, first) {
+                Some(run) if run.items == 0 => {
+                    self.queue.push_front(partition);
+                    break;
+                }
                 Some(run) => plan.push(run),
                 None => _ = self.queued.remove(&Arc::as_ptr(&partition).addr()),
             }
@@ -184,10 +190,12 @@ impl<F: StorageFile> Appender<F> {
         Ok(plan)
     }
 
-    /// A run of what waits first in a partition; `None` if nothing does.
+    /// A run of what waits first in a partition, of no items if that is for another frame; `None` if nothing waits.
     fn run(&mut self, partition: &Arc<Partition>, number: u32, first: u64) -> Option<Planned> {
         let waiting = partition.stored()?.pushed();
         let start = self.buffer.len();
+        let is_shared = start > 0;
+        let room = if is_shared { SHARED_FRAME_BYTES } else { FRAME_BYTES };
         let mut run = Planned {
             partition: partition.clone(),
             number,
@@ -200,11 +208,11 @@ impl<F: StorageFile> Appender<F> {
             items: 0,
         };
         for item in waiting.iter() {
+            if (is_shared || run.items > 0) && self.buffer.len() + item.left_bytes() > room {
+                break;
+            }
             match item.payload() {
                 Payload::Records(records) => {
-                    if run.items > 0 && self.buffer.len() + records.len_bytes() > FRAME_BYTES {
-                        break;
-                    }
                     for record in records.records_from(0) {
                         if run.max_timestamp == i64::MIN {
                             run.base_timestamp = record.timestamp;
@@ -228,7 +236,7 @@ impl<F: StorageFile> Appender<F> {
             }
         }
         run.data.end = self.buffer.len();
-        (run.items > 0).then_some(run)
+        (!waiting.is_empty()).then_some(run)
     }
 
     fn entry(&self, run: &Planned) -> Entry<'_> {

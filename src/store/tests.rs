@@ -5,6 +5,7 @@ use nix::errno::Errno;
 use tokio::time::Instant;
 
 use super::*;
+use crate::backlog::log::read::{Cursor, Next};
 use crate::backlog::log::storage::simulated::{Fault, SimulatedStorage};
 use crate::config::{Config, StorePolicy};
 use crate::queue::drainer::Drainer;
@@ -21,12 +22,17 @@ struct World {
     store: Store<SimulatedStorage>,
     budget: Arc<Budget>,
     ledger: Arc<Ledger>,
+    partitions: Vec<Arc<Partition>>,
     partition: Arc<Partition>,
     answers: Arc<Answers>,
 }
 
 impl World {
     fn new(storage: SimulatedStorage, memory: usize) -> World {
+        World::of_partitions(1, storage, memory)
+    }
+
+    fn of_partitions(count: usize, storage: SimulatedStorage, memory: usize) -> World {
         let mut config = Config::default();
         config.producer.store = StorePolicy::Always;
         let (config, inbox) = (Arc::new(config), Arc::new(LogInbox::default()));
@@ -36,14 +42,19 @@ impl World {
         let parts = Parts { config: &config, topics: &topics, budget: &budget, ledger: &ledger };
         restore(&mut log, parts).unwrap();
         let topic = topics.find_or_create("t").unwrap();
-        topics.place(&topic, 1, |_, _| {});
-        let partition = topic.partitions().unwrap()[0].clone();
+        topics.place(&topic, count, |_, _| {});
+        let partitions = topic.partitions().unwrap().to_vec();
+        let partition = partitions[0].clone();
         let store = Store::start(log, inbox, budget.clone(), ledger.clone(), || 0).unwrap();
-        World { storage, store, budget, ledger, partition, answers: Arc::new(Answers::default()) }
+        World { storage, store, budget, ledger, partitions, partition, answers: Arc::new(Answers::default()) }
     }
 
     /// Hands over a record of that size, which is the `number`th; its client asks for acks=1.
     fn push(&self, number: i64, bytes: usize) {
+        self.push_to(&self.partition, number, bytes);
+    }
+
+    fn push_to(&self, partition: &Arc<Partition>, number: i64, bytes: usize) {
         let mut run = Run::default();
         let value = vec![7; bytes];
         run.push(&Record { timestamp: number, stamped_here: false, key: None, value: Some(&value), headers: &[] });
@@ -52,7 +63,7 @@ impl World {
         let item = Item::records(run, [mark].into(), Instant::now());
         self.budget.charge(item.charged_bytes());
         self.ledger.accept(1);
-        self.partition.push(item);
+        partition.push(item);
     }
 
     /// The error codes of so many answers.
@@ -116,6 +127,32 @@ fn what_memory_has_no_room_for_is_stored_and_read_back_in_order() {
     world.push(RECORDS as i64, 1);
     soon(|| world.partition.take_from_intake().is_some());
     world.store.stop().unwrap();
+}
+
+#[test]
+fn what_a_small_run_shares_its_frame_with_is_small() {
+    let storage = SimulatedStorage::new(4);
+    let world = World::of_partitions(200, storage.clone(), 8 << 20);
+    // Nothing is appended while the disk fails, so all of it is planned at once.
+    storage.fail(Some(Fault { after: 0, times: u64::MAX, errno: Errno::EIO }));
+    let partitions = &world.partitions;
+    let sizes = [300, 300, 60_000, 300, 2_000];
+    for (partition, bytes) in partitions.iter().zip(sizes.into_iter().cycle()) {
+        world.push_to(partition, 0, bytes);
+    }
+    world.answers(partitions.len());
+    storage.fail(None);
+    soon(|| {
+        world.store.shared().retry();
+        partitions.iter().all(|partition| partition.waiting_bytes() > 0)
+    });
+    world.store.stop().unwrap();
+    let mut log = Log::open(storage, Options::with_limit(64 << 20), 1).unwrap().0;
+    for (id, bytes) in (0..200).zip(sizes.into_iter().cycle()) {
+        let Next::Runs(runs) = log.locate(&mut Cursor::new(id, 0), 1).unwrap() else { panic!("it has a run") };
+        assert!(runs[0].len_bytes() < 20_000 + bytes, "{} bytes are read for a record of {bytes}", runs[0].len_bytes());
+        assert!(bytes < 20_000 || runs[0].len_bytes() < bytes + 200, "a large run shares its frame");
+    }
 }
 
 #[test]
