@@ -1,6 +1,7 @@
 //! The admin socket: how the daemon is, over HTTP/1.1 on a Unix socket of its own.
 //!
 //! - `GET /status`: one JSON object, a [`Status`].
+//! - `GET /metrics`: the same for Prometheus.
 //! - `GET /healthz`: `ok`, as long as the daemon's tasks run. It says nothing about Kafka.
 //!
 //! What comes in is a bound listener and a function that takes the status; what goes out is its JSON. [`client`] is the other end,
@@ -14,6 +15,7 @@
 pub mod client;
 pub mod status;
 
+mod metrics;
 mod server;
 
 #[cfg(test)]

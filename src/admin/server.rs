@@ -16,7 +16,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
-use super::Status;
+use super::{Status, metrics};
 use crate::backlog::log::entry::IndexRange;
 use crate::store::dead_letters::{DeadLetters, GivenUp};
 
@@ -94,9 +94,9 @@ where
 async fn answer<B: Sync>(request: &Request<B>, asked: &Asked<impl Fn() -> Status + Sync>) -> Response<Full<Bytes>> {
     let path = request.uri().path();
     let allowed = match path {
-        "/status" | "/healthz" => Method::GET,
+        "/status" | "/metrics" | "/healthz" => Method::GET,
         GIVE_UP => Method::POST,
-        _ => return text(StatusCode::NOT_FOUND, "there are /status, /healthz and /dead-letters/give-up\n"),
+        _ => return text(StatusCode::NOT_FOUND, "there are /status, /metrics, /healthz and /dead-letters/give-up\n"),
     };
     if request.method() != allowed {
         let only = if allowed == Method::GET { "GET" } else { "POST" };
@@ -106,6 +106,10 @@ async fn answer<B: Sync>(request: &Request<B>, asked: &Asked<impl Fn() -> Status
     }
     match path {
         "/healthz" => text(StatusCode::OK, "ok\n"),
+        "/metrics" => {
+            let page = metrics::page((asked.status)()).expect("a text takes what is written to it");
+            typed(StatusCode::OK, metrics::CONTENT_TYPE, page.into())
+        }
         GIVE_UP => give_up(request.uri().query().unwrap_or_default(), asked.dead_letters.as_ref()).await,
         _ => {
             let json = serde_json::to_vec(&(asked.status)()).expect("numbers, texts and maps with text keys are JSON");

@@ -87,9 +87,18 @@ async fn health_is_a_word() {
 }
 
 #[tokio::test]
+async fn metrics_come_in_the_form_that_they_are_called() {
+    let server = Server::start(status);
+    let answer = server.exchange("GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0"), "{head}");
+    assert!(body.contains("forebay_topic_partitions{topic=\"t\"} 3\n") && body.ends_with("# EOF\n"), "{body}");
+}
+
+#[tokio::test]
 async fn other_paths_methods_and_bytes_are_refused() {
     let server = Server::start(status);
-    let error = get(&server.path(), "/metrics").await.unwrap_err();
+    let error = get(&server.path(), "/other").await.unwrap_err();
     assert!(matches!(error, ClientError::Refused { status, .. } if status == 404), "{error}");
     let answer = server.exchange("POST /status HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 405 ") && answer.contains("allow: GET\r\n"), "{answer}");
