@@ -7,9 +7,11 @@
 //! A panic in a connection's task closes that connection. A panic in any other task stops the daemon in this same order.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep_until, timeout};
@@ -17,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use crate::admin;
+use crate::admin::{self, Door};
 use crate::backlog::log::error::LogError;
 use crate::backlog::log::storage::real::RealStorage;
 use crate::broker;
@@ -56,6 +58,14 @@ pub enum Failure {
     /// A socket cannot be had.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// Metrics cannot be offered where they are to be.
+    #[error("cannot listen on {address}, metrics_address of [admin]: {error}")]
+    Metrics {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        error: std::io::Error,
+    },
     /// The operating system refuses something that every process may do.
     #[error("cannot start: {0}")]
     System(#[from] std::io::Error),
@@ -82,7 +92,7 @@ impl Failure {
         match self {
             Failure::Task(_) | Failure::System(_) => 1,
             Failure::Bind(BindError::Activation(_)) => 78,
-            Failure::Bind(_) | Failure::Backlog(_) => 73,
+            Failure::Bind(_) | Failure::Metrics { .. } | Failure::Backlog(_) => 73,
             Failure::NotStored(_) => 74,
             Failure::NotDelivered { .. } => 75,
         }
@@ -151,6 +161,7 @@ fn start(config: &Arc<Config>, handed_over: HandedOver) -> Result<Parts, Failure
     open_files::raise_limit(config);
     let listeners = ingest::bind_all(&config.listeners, handed_over)?;
     let admin_socket = stream_socket(&config.admin.socket)?;
+    let metrics = config.admin.metrics_address.map(metrics_listener).transpose()?;
 
     let mut random = fastrand::Rng::new();
     let budget = Arc::new(Budget::new(config.memory.limit));
@@ -210,11 +221,16 @@ fn start(config: &Arc<Config>, handed_over: HandedOver) -> Result<Parts, Failure
     spawn(&mut core, "the watchdog's feeder", fed);
     let StreamSocket { listener, file } = admin_socket;
     let asked = view.clone();
-    let served = admin::serve(listener, move || asked.status(), dead_letters, stop.clone());
+    let served = admin::serve(Door::Admin(listener), move || asked.status(), dead_letters, stop.clone());
     spawn(&mut core, "the admin socket", async move {
         served.await;
         drop(file);
     });
+    if let Some(listener) = metrics {
+        let asked = view.clone();
+        let served = admin::serve(Door::Public(listener), move || asked.status(), None, stop.clone());
+        spawn(&mut core, "the listener for metrics", served);
+    }
 
     let connections = TaskTracker::new();
     let may_reject = config.may_reject();
@@ -229,6 +245,13 @@ fn start(config: &Arc<Config>, handed_over: HandedOver) -> Result<Parts, Failure
         listener.run(context, closing.clone(), stop.clone(), &connections);
     }
     Ok(Parts { topics, ledger, senders, graveyard, view, store, core, closing, stop, connections })
+}
+
+fn metrics_listener(address: SocketAddr) -> Result<TcpListener, Failure> {
+    let failed = |error| Failure::Metrics { address, error };
+    let listener = std::net::TcpListener::bind(address).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    TcpListener::from_std(listener).map_err(failed)
 }
 
 /// Runs `task` as one that must not end before it is told to.

@@ -21,5 +21,5 @@ mod server;
 #[cfg(test)]
 mod tests;
 
-pub use server::{CONNECTION_TIME_MAX, CONNECTIONS_MAX, serve};
+pub use server::{CONNECTION_TIME_MAX, CONNECTIONS_MAX, Door, serve};
 pub use status::Status;

@@ -1,6 +1,7 @@
 //! The server's side of the admin socket.
 
 use std::convert::Infallible;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +12,9 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::task::{JoinError, JoinSet};
+use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
@@ -33,26 +35,48 @@ const REQUEST_BYTES_MAX: usize = 16 * 1024;
 /// How long to wait after the system gave no connection: without it, a lack of file descriptors would keep a core busy.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Answers requests on `listener` until `stop` is cancelled; what is being answered then is cut off. `status` is called for
+/// Where requests come from.
+#[derive(Debug)]
+pub enum Door {
+    /// Those who may open the admin socket: they may ask everything.
+    Admin(UnixListener),
+    /// Everybody: only what is in [`PUBLIC`] is answered.
+    Public(TcpListener),
+}
+
+/// What is answered over TCP.
+const PUBLIC: [&str; 2] = ["/metrics", "/healthz"];
+
+impl Door {
+    async fn accept(&self) -> io::Result<Either<UnixStream, TcpStream>> {
+        match self {
+            Door::Admin(listener) => Ok(Either::Left(listener.accept().await?.0)),
+            Door::Public(listener) => Ok(Either::Right(listener.accept().await?.0)),
+        }
+    }
+}
+
+/// Answers requests at `door` until `stop` is cancelled; what is being answered then is cut off. `status` is called for
 /// each request for it, on the runtime's own thread, so it must not block.
 ///
 /// A panic in `status` ends that connection and no other.
-pub async fn serve<S>(listener: UnixListener, status: S, dead_letters: Option<DeadLetters>, stop: CancellationToken)
+pub async fn serve<S>(door: Door, status: S, dead_letters: Option<DeadLetters>, stop: CancellationToken)
 where
     S: Fn() -> Status + Send + Sync + 'static,
 {
-    let asked = Arc::new(Asked { status, dead_letters });
+    let is_public = matches!(door, Door::Public(_));
+    let asked = Arc::new(Asked { status, dead_letters, is_public });
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             Some(ended) = connections.join_next() => report(ended),
-            accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
-                Ok((stream, _)) => {
+            accepted = door.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
+                Ok(stream) => {
                     connections.spawn(answer_one(stream, Arc::clone(&asked)));
                 }
                 Err(error) => {
-                    warn!(%error, "the admin socket gave no connection");
+                    warn!(%error, is_public, "no connection from the admin socket");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
@@ -70,9 +94,10 @@ fn report(ended: Result<(), JoinError>) {
 struct Asked<S> {
     status: S,
     dead_letters: Option<DeadLetters>,
+    is_public: bool,
 }
 
-async fn answer_one<S>(stream: UnixStream, asked: Arc<Asked<S>>)
+async fn answer_one<S>(stream: Either<UnixStream, TcpStream>, asked: Arc<Asked<S>>)
 where
     S: Fn() -> Status + Send + Sync + 'static,
 {
@@ -93,6 +118,9 @@ where
 
 async fn answer<B: Sync>(request: &Request<B>, asked: &Asked<impl Fn() -> Status + Sync>) -> Response<Full<Bytes>> {
     let path = request.uri().path();
+    if asked.is_public && !PUBLIC.contains(&path) {
+        return text(StatusCode::NOT_FOUND, "there are /metrics and /healthz\n");
+    }
     let allowed = match path {
         "/status" | "/metrics" | "/healthz" => Method::GET,
         GIVE_UP => Method::POST,

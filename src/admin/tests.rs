@@ -5,7 +5,8 @@ use super::client::{ClientError, get};
 use super::status::{Broker, Cluster, Ledger, Topic};
 use super::*;
 use crate::queue::ledger::{Balance, DropReason, DuplicateCause};
-use tokio::net::UnixListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// A server on a socket in a directory of its own, stopped when dropped.
@@ -19,7 +20,7 @@ impl Server {
         let directory = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(directory.path().join("admin.sock")).unwrap();
         let stop = CancellationToken::new();
-        tokio::spawn(serve(listener, status, None, stop.clone()));
+        tokio::spawn(serve(Door::Admin(listener), status, None, stop.clone()));
         Server { directory, _stop: stop.drop_guard() }
     }
 
@@ -93,6 +94,28 @@ async fn metrics_come_in_the_form_that_they_are_called() {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0"), "{head}");
     assert!(body.contains("forebay_topic_partitions{topic=\"t\"} 3\n") && body.ends_with("# EOF\n"), "{body}");
+}
+
+#[tokio::test]
+async fn over_tcp_there_are_metrics_and_health_and_nothing_else() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let _stop = stop.clone().drop_guard();
+    tokio::spawn(serve(Door::Public(listener), status, None, stop));
+    for (request, answer) in [
+        ("GET /metrics", "HTTP/1.1 200"),
+        ("GET /healthz", "HTTP/1.1 200"),
+        ("GET /status", "HTTP/1.1 404"),
+        ("POST /dead-letters/give-up?partition=0&first=0&last=1&reason=1", "HTTP/1.1 404"),
+    ] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("{request} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answered = String::new();
+        stream.read_to_string(&mut answered).await.unwrap();
+        assert!(answered.starts_with(answer), "{request}{answered}");
+    }
 }
 
 #[tokio::test]

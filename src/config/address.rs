@@ -2,7 +2,7 @@
 //!
 //! Pure: whether a path can be used, a group exists or a server answers is not looked at here.
 
-use std::net::Ipv6Addr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use toml::Spanned;
@@ -82,6 +82,35 @@ impl Kind for DirectoryPath {
 
     fn allowed(&self) -> String {
         "absolute, \"\" for none".to_owned()
+    }
+}
+
+/// Where something listens over TCP, or "" for nowhere.
+pub(super) struct ListenAddress;
+
+impl Kind for ListenAddress {
+    type Value = Option<SocketAddr>;
+
+    fn read(&self, value: &DeValue<'_>) -> Result<Option<SocketAddr>, Refusal> {
+        const HELP: &str = "write \"127.0.0.1:9464\", or \"[::1]:9464\"";
+        let DeValue::String(text) = value else {
+            return wrong_type(value, "an address in quotes", HELP);
+        };
+        if text.is_empty() {
+            return Ok(None);
+        }
+        match text.parse::<SocketAddr>() {
+            Ok(address) if address.port() != 0 => Ok(Some(address)),
+            _ => refuse(format!("{text:?} is no IP address with a port"), HELP),
+        }
+    }
+
+    fn write(&self, value: &Option<SocketAddr>) -> String {
+        quoted(&value.map(|address| address.to_string()).unwrap_or_default())
+    }
+
+    fn allowed(&self) -> String {
+        "IP address and port, \"\" for none".to_owned()
     }
 }
 

@@ -106,7 +106,10 @@ impl Default for StreamLimits {
 
 impl Default for Admin {
     fn default() -> Self {
-        Admin { socket: SocketFile { path: "/run/forebay/admin.sock".into(), mode: 0o660, group: None } }
+        Admin {
+            socket: SocketFile { path: "/run/forebay/admin.sock".into(), mode: 0o660, group: None },
+            metrics_address: None,
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::address::{DirectoryPath, GroupName, Mode, Servers, SocketPath, SystemdSocket};
+use super::address::{DirectoryPath, GroupName, ListenAddress, Mode, Servers, SocketPath, SystemdSocket};
 use super::value::{Bytes, Choice, Count, Flag, Kind, Level, Name, OrNone, Rate, Size, Time};
 use super::{
     Admin, Backlog, CompressionType, Config, Daemon, FullPolicy, GrowthPolicy, InvalidTimestampPolicy, Kafka, Limits,
@@ -153,6 +153,7 @@ impl Section for Admin {
     fn visit(&mut self, keys: &mut impl Keys) {
         keys.key("path", SocketPath, &mut self.socket.path);
         self.socket.visit_permissions(keys);
+        keys.key("metrics_address", ListenAddress, &mut self.metrics_address);
     }
 }
 

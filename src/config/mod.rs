@@ -28,6 +28,7 @@ mod value;
 mod write;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -161,6 +162,8 @@ pub struct StreamLimits {
 pub struct Admin {
     /// Where it listens and who may use it.
     pub socket: SocketFile,
+    /// Where Prometheus may ask over TCP; nothing else is answered there.
+    pub metrics_address: Option<SocketAddr>,
 }
 
 /// The file of a Unix socket.

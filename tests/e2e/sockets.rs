@@ -1,6 +1,8 @@
 //! The sockets as files: who may use them, and what happens to those that are there already.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -36,6 +38,25 @@ fn sockets_have_the_modes_that_the_configuration_gives() {
     let daemon = Daemon::start(NO_KAFKA, extra);
     let files = daemon.files();
     assert_eq!([mode(&files.stream_socket()), mode(&files.datagram_socket())], [0o600, 0o222]);
+}
+
+#[test]
+fn metrics_are_offered_over_tcp_where_the_configuration_says_or_the_daemon_does_not_start() {
+    let other = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = other.local_addr().expect("it is bound");
+    // What comes first stands in [admin].
+    let files =
+        DaemonFiles::new(NO_KAFKA, Extra { rest: &format!("metrics_address = \"{address}\""), ..Extra::default() });
+    let (code, stderr) = refused(&files);
+    assert_eq!(code, Some(CANNOT_CREATE), "{stderr}");
+    assert!(stderr.contains(&format!("{address}, metrics_address of [admin]: Address already in use")), "{stderr}");
+    drop(other);
+    let _daemon = Daemon::start_on(files);
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers in text");
+    assert!(answer.contains("\nforebay_records_accepted_total 0\n"), "{answer}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::time::Duration;
 
@@ -24,7 +25,28 @@ pub(super) async fn check(config: &Config) -> Vec<Finding> {
         Ok(SocketUse::InUse) => admin(&config.admin.socket.path).await,
         _ => check_one(&config.admin.socket),
     });
+    findings.extend(config.admin.metrics_address.map(check_metrics));
     findings
+}
+
+fn check_metrics(address: SocketAddr) -> Finding {
+    match TcpListener::bind(address) {
+        Ok(_) => Finding::ok(SUBJECT, format!("metrics can be offered at {address}")),
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            let message =
+                format!("{address} for metrics is in use: by a daemon that runs already, or by another program");
+            Finding::warning(SUBJECT, message, format!("see by whom: ss -ltnp sport = :{}", address.port()))
+        }
+        Err(error) => {
+            let message = format!("metrics cannot be offered at {address}: {error}");
+            Finding::error(
+                exit::CANNOT_CREATE,
+                SUBJECT,
+                message,
+                "metrics_address of [admin]: choose an address of this machine",
+            )
+        }
+    }
 }
 
 fn check_listener(listener: &Listener) -> Finding {

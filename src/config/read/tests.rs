@@ -88,6 +88,7 @@ fn every_key_of_a_file_arrives_in_its_field() {
     let datagram = Listener { socket, systemd_socket: None, max_frame_size: 64 << 10, kind: ListenerKind::Datagram };
     expected.listeners = vec![stream, datagram];
     expected.admin.socket = SocketFile { path: "/srv/admin.sock".into(), mode: 0o600, group: Some(Group::Id(1001)) };
+    expected.admin.metrics_address = Some("[::1]:9464".parse().unwrap());
     expected.producer = TopicRules {
         linger: Duration::from_millis(50),
         batch_size: 1_000_000,
