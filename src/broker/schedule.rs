@@ -184,6 +184,8 @@ impl Schedule {
 
     /// Takes out those of the queue that have nothing in flight.
     pub fn take_idle(&mut self) -> Vec<Arc<Partition>> {
+        // One that has moved on stands in its new drainer's list under the same name: taken out of that, nobody would look at it again.
+        self.queued.retain(|partition| partition.is_drained_by(&self.drainer));
         let (idle, others) = self.queued.drain(..).partition(|partition| {
             let mut window = partition.window();
             let is_idle = window.listing == Listing::Queued && window.in_flight() == 0;

@@ -42,7 +42,7 @@ pub fn check(state: &mut State, ending: &Ending<'_>) -> Result<(), String> {
     if may_mix_up(ending.plan) {
         return Ok(());
     }
-    logs.iter().try_for_each(|log| order(log, ending.records))
+    logs.iter().try_for_each(|log| order(log, ending))
 }
 
 /// The final log of each partition: what its leader has, all of it committed.
@@ -172,13 +172,16 @@ fn doubles(ending: &Ending<'_>, copies: &[u32], exempt: &BTreeSet<u32>) -> Resul
     Ok(())
 }
 
-/// Each client's records stand in the order in which it wrote them, where they first stand.
-fn order(log: &Log<'_>, records: &[Written]) -> Result<(), String> {
+/// Each client's records stand in the order in which it wrote them, where they first stand. But for what was given up among old records:
+/// once the broker has forgotten the lane, no later epoch is a fence, and an attempt on a lost connection may come behind what was sent since.
+fn order(log: &Log<'_>, ending: &Ending<'_>) -> Result<(), String> {
+    let Ending { plan, records, results, .. } = ending;
+    let was_given_up = |number: u32| results.get(number as usize).is_some_and(|(result, _)| result.error_code != 0);
     let mut seen = BTreeSet::new();
     let mut newest: BTreeMap<u32, u32> = BTreeMap::new();
     for number in log.entries.iter().flat_map(|entry| entry.records.iter()).copied() {
         let Some(record) = records.get(number as usize) else { continue };
-        if !seen.insert(number) {
+        if !seen.insert(number) || plan.has(Fault::Old) && was_given_up(number) {
             continue;
         }
         if let Some(before) = newest.insert(record.client, number).filter(|before| *before > number) {

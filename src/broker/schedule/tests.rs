@@ -101,6 +101,22 @@ async fn a_timer_of_a_partition_that_has_moved_on_is_not_the_new_drainers() {
     assert_eq!((old.queued(), new.queued()), (0, 1));
 }
 
+/// Its entry in the old drainer's queue is still there, and the window says of the new one's what it said of that.
+#[tokio::test(start_paused = true)]
+async fn a_partition_that_has_moved_on_is_not_taken_out_of_its_new_drainers_queue() {
+    let (mut old, _, partition) = drained();
+    let (now, drainer) = (Instant::now(), Drainer::new(1));
+    let mut new = Schedule::new(drainer.clone());
+    push(&partition);
+    old.attend(now, true);
+    partition.assign(&drainer);
+    old.attend(now, true);
+    new.attend(now, true);
+    assert_eq!((old.queued(), new.queued()), (1, 1));
+    assert!(old.take_idle().is_empty(), "it is the new drainer's");
+    assert_eq!((old.queued(), partition.window().listing), (0, Listing::Queued));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_partition_whose_task_has_ended_stands_in_no_list() {
     let (mut old, drainer, partition) = drained();
