@@ -10,6 +10,8 @@ mod support;
 #[expect(dead_code, reason = "the end-to-end suite uses the rest")]
 mod dev_kafka;
 
+mod one_by_one;
+mod outage;
 mod power;
 mod stored;
 mod witness;
