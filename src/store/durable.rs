@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tracing::{error, info};
 
 use super::{Health, Shared};
@@ -68,6 +70,7 @@ impl Shared {
         let mut figures = self.figures.lock();
         if let Health::Failing(_) = figures.health {
             figures.health = Health::Well;
+            *self.failing.lock() = None;
             info!("the backlog's disk is well again");
         }
     }
@@ -75,8 +78,9 @@ impl Shared {
     /// The disk fails: who waits for acks=1 is told. The records stay, and are stored when it is well again.
     pub(super) fn fails(&self, error: &LogError) {
         let words = error.to_string();
+        self.failing.lock().get_or_insert_with(|| (Instant::now(), self.budget.used()));
         if let Some(events) = self.said.admit() {
-            error!(events, cause = %words, "nothing can be stored: records are kept in memory, and acks=1 is refused");
+            error!(events, cause = %words, memory = %self.outlook(), "nothing can be stored: records are kept in memory, and acks=1 is refused");
         }
         self.figures.lock().health = Health::Failing(words.clone());
         let mut waiting = self.waiting.lock();
@@ -95,6 +99,29 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// While the disk fails: what is in memory only, and how long until that is full.
+    pub(super) fn outlook(&self) -> String {
+        let (used, limit) = (self.budget.used(), self.budget.limit());
+        let (since, used_then) = self.failing.lock().unwrap_or_else(|| (Instant::now(), used));
+        outlook(used, limit, used.saturating_sub(used_then), since.elapsed())
+    }
+}
+
+/// In words; `grown` is how many bytes have come within `time`.
+fn outlook(used: usize, limit: usize, grown: usize, time: Duration) -> String {
+    let until_full = if used >= limit {
+        "it is full, and who writes waits".to_owned()
+    } else if grown == 0 || time < Duration::from_secs(1) {
+        // What less than a second says of a rate is not much.
+        "it is not known yet when it is full".to_owned()
+    } else {
+        let seconds = (limit - used) as f64 / grown as f64 * time.as_secs_f64();
+        format!("as things go it is full in {seconds:.0} s")
+    };
+    format!("what comes is kept in memory only, of which {} of {} KiB are taken; {until_full}", used >> 10, limit >> 10)
+}
+
 fn stored(partition: i32, receipts: Vec<Receipt>) {
     for receipt in receipts {
         receipt.settle(Outcome::Delivered { partition, base_offset: -1 });
@@ -106,5 +133,20 @@ pub(super) fn not_stored(partition: i32, receipts: Vec<Receipt>, words: &str) {
     for receipt in receipts {
         let reason = format!("not stored yet, and kept in memory: {words}").into();
         receipt.settle(Outcome::Failed { partition, error_code: codes::KAFKA_STORAGE_ERROR, reason });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_long_until_memory_is_full_follows_from_how_fast_it_fills() {
+        let (mib, second) = (1 << 20, Duration::from_secs(1));
+        let said = outlook(16 * mib, 64 * mib, 12 * mib, second * 60);
+        assert!(said.contains("16384 of 65536 KiB ") && said.ends_with("as things go it is full in 240 s"), "{said}");
+        assert!(outlook(mib, 64 * mib, mib, second / 2).ends_with("not known yet when it is full"));
+        assert!(outlook(mib, 64 * mib, 0, second * 9).ends_with("not known yet when it is full"));
+        assert!(outlook(64 * mib, 64 * mib, mib, second * 9).ends_with("it is full, and who writes waits"));
     }
 }

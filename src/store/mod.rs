@@ -29,6 +29,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::backlog::log::engine::Log;
 use crate::backlog::log::error::LogError;
@@ -84,6 +85,8 @@ pub struct Shared {
     clock: fn() -> TimestampMs,
     waiting: Mutex<Waiting>,
     figures: Mutex<Figures>,
+    /// While the disk fails: since when, and how much memory was taken then.
+    failing: Mutex<Option<(Instant, usize)>>,
     /// The cluster that the log is for, once it is known.
     cluster_id: Mutex<Option<String>>,
     /// Partitions that could not be read.
@@ -132,6 +135,7 @@ impl<S: Storage> Store<S> {
             clock,
             waiting: Mutex::default(),
             figures: Mutex::default(),
+            failing: Mutex::default(),
             cluster_id: Mutex::default(),
             resting: Mutex::default(),
             reading_bytes: AtomicUsize::new(0),
@@ -176,7 +180,12 @@ impl<S: Storage> Store<S> {
 impl Shared {
     /// The log now.
     pub fn figures(&self) -> Figures {
-        self.figures.lock().clone()
+        let mut figures = self.figures.lock().clone();
+        if let Health::Failing(words) = &mut figures.health {
+            words.push_str("; ");
+            words.push_str(&self.outlook());
+        }
+        figures
     }
 
     /// The log is for this cluster. It says so once: [`crate::backlog`]'s owner must not give it to another.

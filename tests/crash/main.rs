@@ -10,6 +10,7 @@ mod support;
 #[expect(dead_code, reason = "the end-to-end suite uses the rest")]
 mod dev_kafka;
 
+mod disk;
 mod one_by_one;
 mod outage;
 mod power;

@@ -1,6 +1,7 @@
 //! forebay as its users run it: the built binary, a configuration file, sockets in a directory of the test's own.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -98,6 +99,11 @@ impl DaemonFiles {
         fs::write(self.config(), config).expect("the configuration can be written");
     }
 
+    /// Makes them another user's, as whom the daemon is to run.
+    pub fn give_to(&self, user: u32) {
+        chown(self.directory.path(), Some(user), Some(user)).expect("this is root");
+    }
+
     /// The configuration file.
     pub fn config(&self) -> PathBuf {
         self.path("forebay.toml")
@@ -168,11 +174,19 @@ impl Daemon {
         Daemon::launch_command(command, Stdio::null(), files, Some(&log))
     }
 
+    /// Starts `command` as the daemon and does not wait for it.
+    #[track_caller]
+    pub fn launch_as(command: Command, files: DaemonFiles) -> Daemon {
+        Daemon::launch_command(command, Stdio::null(), files, None)
+    }
+
     #[track_caller]
     fn launch_command(mut command: Command, stdin: Stdio, files: DaemonFiles, log: Option<&Path>) -> Daemon {
         let notify = files.path("notify.sock");
         let _ = fs::remove_file(&notify);
         let socket = UnixDatagram::bind(&notify).expect("the notification socket can be bound");
+        // Also for a daemon that runs as another user.
+        fs::set_permissions(&notify, Permissions::from_mode(0o777)).expect("it is ours");
         command.env("NOTIFY_SOCKET", &notify);
         let daemon = Daemon { process: Process::spawn(command, stdin, log), files };
         let output = Arc::clone(daemon.process.output());
