@@ -90,6 +90,7 @@ fn progress(arguments: &Arguments, typed: bool) -> ProgressBar {
     }
     let template = match arguments.acks {
         Acks::All => "{spinner} {done} of {sent} records acknowledged, {rate}, {elapsed}",
+        Acks::Stored => "{spinner} {done} of {sent} records stored, {rate}, {elapsed}",
         Acks::None => "{spinner} {done} records sent, {rate}, {elapsed}",
     };
     let style = ProgressStyle::with_template(template).expect("the template is well formed");

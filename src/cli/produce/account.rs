@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::report::{End, Place, RecordFailure, Tally};
 use crate::ingest::frame::answer::{Answer, AnswerBody, RecordResults};
+use crate::ingest::frame::produce::Acks;
 use crate::wire::codes;
 
 /// A request without its answer.
@@ -31,9 +32,9 @@ pub(super) struct Account<P> {
 }
 
 impl<P: Fn(u64, u64)> Account<P> {
-    /// `unacknowledged`: nothing will be answered.
-    pub(super) fn new(unacknowledged: bool, progress: P) -> Self {
-        let tally = Tally { unanswered: unacknowledged, ..Tally::default() };
+    /// `acks`: what is asked for.
+    pub(super) fn new(acks: Acks, progress: P) -> Self {
+        let tally = Tally { acks, ..Tally::default() };
         Account { sent: BTreeMap::new(), tally, requested: 0, progress }
     }
 
@@ -108,6 +109,8 @@ impl<P: Fn(u64, u64)> Account<P> {
         for (record, code) in (sent.first..).zip(results) {
             match code {
                 codes::NONE => self.tally.acknowledged += 1,
+                // The daemon's disk fails: it keeps the record in memory.
+                codes::KAFKA_STORAGE_ERROR if self.tally.acks == Acks::Stored => self.tally.unsettled += 1,
                 codes::REQUEST_TIMED_OUT => self.tally.unsettled += 1,
                 codes::UNKNOWN_SERVER_ERROR => self.tally.unknown += 1,
                 _ => self.tally.refused += 1,

@@ -68,7 +68,8 @@ pub(in crate::cli) struct Arguments {
     /// Refused: the daemon compresses, with compression_type of its configuration, for all clients alike.
     #[arg(short = 'z', long = "compression", value_name = "CODEC", value_parser = refuse_codec)]
     _compression: Option<String>,
-    /// When a record counts as done: "all" when the cluster has replicated it, "0" when the daemon has read it.
+    /// When a record counts as done: "all" when the cluster has replicated it, "1" when it is on the daemon's disk (the topic
+    /// must be stored), "0" when the daemon has read it.
     #[arg(long, value_enum, value_name = "ACKS", default_value = "all")]
     pub(super) acks: Acks,
     /// How long a record may wait for its acknowledgement, as in 500ms, 30s, 5min. Without it, as long as it takes.
@@ -89,18 +90,19 @@ const EXAMPLES: &str = "\
 Examples:
   dmesg --follow | forebay produce -t kernel -k \"$HOSTNAME\"   # lines, as they come
   forebay produce -t audit -l audit.log                       # the lines of a file
+  date | forebay produce -t audit --acks 1                    # done when it is on disk
   forebay produce -t orders -K : -H source=till -l orders.txt # KEY:VALUE, with a header
   forebay produce -t pictures *.jpg                           # each file is one record
   find / -xdev -print0 | forebay produce -t files -D '\\0'     # records end with a zero byte";
 
 const EXIT_STATUS: &str = "\
 Exit status:
-    0  every record is acknowledged
+    0  every record is acknowledged, as --acks says
    64  wrong arguments
    65  a record was refused, or is too large
    69  the daemon cannot be reached, or the connection was lost
    74  the input cannot be read, or not be copied
-   75  not acknowledged within --timeout, or the daemon's memory is full: try again later
+   75  not done within --timeout, or the daemon's memory is full, or its disk fails: try later
    77  the socket is not for this user
   130  interrupted by SIGINT
   143  interrupted by SIGTERM";
@@ -111,6 +113,8 @@ pub(super) type Bytes = std::sync::Arc<[u8]>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Acks {
     All,
+    #[value(name = "1")]
+    Stored,
     #[value(name = "0")]
     None,
 }
@@ -163,6 +167,7 @@ impl Arguments {
             headers: self.headers.clone(),
             acks: match self.acks {
                 Acks::All => produce::Acks::All,
+                Acks::Stored => produce::Acks::Stored,
                 Acks::None => produce::Acks::None,
             },
             timeout: self.timeout,

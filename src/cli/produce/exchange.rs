@@ -65,7 +65,7 @@ type Chunks = mpsc::Receiver<Result<Chunk, InputError>>;
 
 impl<P: Fn(u64, u64)> Exchange<P> {
     pub(super) fn new(options: Options, cut: Cut, progress: P) -> Self {
-        let account = Account::new(options.acks == Acks::None, progress);
+        let account = Account::new(options.acks, progress);
         Exchange {
             options,
             account,
@@ -111,7 +111,7 @@ impl<P: Fn(u64, u64)> Exchange<P> {
         loop {
             self.make_requests();
             if self.is_done() && !closing {
-                if self.options.acks == Acks::All {
+                if self.options.acks != Acks::None {
                     return Ok(());
                 }
                 // What the daemon has read is known when it closes its side.

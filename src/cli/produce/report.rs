@@ -11,12 +11,13 @@ use crate::cli::exit::{self, Failure};
 use crate::cli::output;
 use crate::cli::signals::Interrupted;
 use crate::cli::status::{grouped, span};
+use crate::ingest::frame::produce::Acks;
 use crate::wire::codes;
 
 /// What became of the records.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    /// The cluster has them. With acks=0: they are in requests; the daemon has read them if all ended well.
+    /// The cluster has them; with acks=1, the daemon's disk. With acks=0: they are in requests; the daemon has read them if all ended well.
     pub(super) acknowledged: u64,
     /// They are not in Kafka and will not be.
     pub(super) refused: u64,
@@ -28,10 +29,10 @@ pub(super) struct Tally {
     pub(super) failure: Option<RecordFailure>,
     /// The first record that was not sent, if any may be.
     pub(super) unsent_from: Option<u64>,
-    /// Where those are that the cluster has, by partition.
+    /// Where those are that are acknowledged, by partition.
     pub(super) places: BTreeMap<i32, Place>,
-    /// Whether nothing was to be acknowledged.
-    pub(super) unanswered: bool,
+    /// What was asked for.
+    pub(super) acks: Acks,
 }
 
 /// What one partition has.
@@ -132,7 +133,7 @@ pub(super) fn judge(tally: &Tally, end: &End, names: &Names, elapsed: Duration) 
 
 fn record_exit_code(code: i16) -> u8 {
     match code {
-        codes::REQUEST_TIMED_OUT | codes::THROTTLING_QUOTA_EXCEEDED => exit::TEMPORARY,
+        codes::REQUEST_TIMED_OUT | codes::THROTTLING_QUOTA_EXCEEDED | codes::KAFKA_STORAGE_ERROR => exit::TEMPORARY,
         codes::UNKNOWN_SERVER_ERROR => exit::UNAVAILABLE,
         _ => exit::DATA,
     }
@@ -149,7 +150,14 @@ pub(super) fn places(tally: &Tally) -> String {
     let mut out = String::new();
     for (partition, Place { records, offsets }) in &tally.places {
         let (first, last) = offsets.clone().into_inner();
-        let at = if first == last { format!("at offset {first}") } else { format!("at offsets {first} to {last}") };
+        let at = if last < 0 {
+            // What is stored has no offset yet.
+            "stored".to_owned()
+        } else if first == last {
+            format!("at offset {first}")
+        } else {
+            format!("at offsets {first} to {last}")
+        };
         // Writing to a string cannot fail.
         let _ = writeln!(out, "partition {partition}: {} {at}", count(*records));
     }
@@ -161,7 +169,11 @@ fn success(tally: &Tally, elapsed: Duration) -> String {
         0..60 => format!("{:.1} s", elapsed.as_secs_f64()),
         _ => span(elapsed),
     };
-    let done = if tally.unanswered { "sent, unacknowledged," } else { "acknowledged" };
+    let done = match tally.acks {
+        Acks::All => "acknowledged",
+        Acks::Stored => "stored",
+        Acks::None => "sent, unacknowledged,",
+    };
     format!("{} {done} in {time}", count(tally.acknowledged))
 }
 
@@ -171,9 +183,10 @@ fn count(records: u64) -> String {
 }
 
 fn balance(tally: &Tally, names: &Names) -> String {
-    let mut words = match tally.unanswered {
-        false => format!("{} acknowledged", count(tally.acknowledged)),
-        true => format!("at most {} sent, unacknowledged", count(tally.acknowledged)),
+    let mut words = match tally.acks {
+        Acks::All => format!("{} acknowledged", count(tally.acknowledged)),
+        Acks::Stored => format!("{} stored", count(tally.acknowledged)),
+        Acks::None => format!("at most {} sent, unacknowledged", count(tally.acknowledged)),
     };
     for (count, what) in
         [(tally.refused, "refused"), (tally.unsettled, "still on their way"), (tally.unknown, "with an unknown fate")]
@@ -203,13 +216,14 @@ mod tests {
 
     #[test]
     fn success_is_one_line() {
-        let words = |acknowledged, unanswered, ms| {
-            let tally = Tally { acknowledged, unanswered, ..Tally::default() };
+        let words = |acknowledged, acks, ms| {
+            let tally = Tally { acknowledged, acks, ..Tally::default() };
             judge(&tally, &End::Complete, &Names::Lines, Duration::from_millis(ms)).unwrap()
         };
-        assert_eq!(words(1000, false, 420), "1,000 records acknowledged in 0.4 s");
-        assert_eq!(words(1, false, 90_000), "1 record acknowledged in 1 min 30 s");
-        assert_eq!(words(0, true, 0), "0 records sent, unacknowledged, in 0.0 s");
+        assert_eq!(words(1000, Acks::All, 420), "1,000 records acknowledged in 0.4 s");
+        assert_eq!(words(1, Acks::All, 90_000), "1 record acknowledged in 1 min 30 s");
+        assert_eq!(words(2, Acks::Stored, 90_000), "2 records stored in 1 min 30 s");
+        assert_eq!(words(0, Acks::None, 0), "0 records sent, unacknowledged, in 0.0 s");
     }
 
     #[test]
@@ -261,11 +275,12 @@ mod tests {
     #[test]
     fn places_are_told_by_partition() {
         let place = |records, first, last| Place { records, offsets: first..=last };
-        let places = BTreeMap::from([(10, place(1, 7, 7)), (2, place(1500, 0, 2000))]);
+        let places = BTreeMap::from([(10, place(1, 7, 7)), (2, place(1500, 0, 2000)), (11, place(3, -1, -1))]);
         let tally = Tally { places, ..Tally::default() };
         assert_eq!(
             super::places(&tally),
-            "partition 2: 1,500 records at offsets 0 to 2000\npartition 10: 1 record at offset 7\n"
+            "partition 2: 1,500 records at offsets 0 to 2000\npartition 10: 1 record at offset 7\n\
+             partition 11: 3 records stored\n"
         );
     }
 }

@@ -289,6 +289,26 @@ async fn without_acknowledgements_it_is_over_when_the_daemon_has_read_all() {
 }
 
 #[tokio::test]
+async fn what_is_asked_to_be_stored_is_done_with_the_answers_that_say_so() {
+    let (daemon, stream) = Daemon::start(LIMITS, |number, request, out| {
+        assert_eq!(request.acks, Acks::Stored);
+        acknowledge(number, request, out)
+    });
+    let (tally, end) = produce(stream, Options { acks: Acks::Stored, ..options() }, &[&numbered(500)]).await;
+    assert_eq!((matches!(end, End::Complete), tally.acknowledged, daemon.seen().len()), (true, 500, 500));
+}
+
+#[tokio::test]
+async fn what_a_failing_disk_does_not_store_is_still_on_its_way() {
+    let (_daemon, stream) = Daemon::start(LIMITS, |_, request, out| {
+        answer(request, &[codes::KAFKA_STORAGE_ERROR; 2], Some((codes::KAFKA_STORAGE_ERROR, "the disk fails")), out);
+        true
+    });
+    let (tally, end) = produce(stream, Options { acks: Acks::Stored, ..options() }, &[b"a\nb\n"]).await;
+    assert_eq!((tally.acknowledged, tally.refused, tally.unsettled), (0, 0, 2), "{end:?}");
+}
+
+#[tokio::test]
 async fn input_that_breaks_off_is_a_failure_after_the_records_before_it() {
     let (daemon, stream) = Daemon::start(LIMITS, acknowledge);
     let (sender, chunks) = mpsc::channel(2);

@@ -16,13 +16,14 @@ use crate::record::{Header, Record, TimestampMs};
 const NO_TIMESTAMP: TimestampMs = -1;
 
 /// When the client is answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Acks {
     /// Never.
     None,
     /// When the records are in the log on disk, durable.
     Stored,
     /// When the cluster has replicated the records.
+    #[default]
     All,
 }
 

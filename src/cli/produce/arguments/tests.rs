@@ -21,6 +21,7 @@ fn arguments_have_defaults_and_are_checked() {
     assert_eq!(arguments.socket, PathBuf::from("a.sock"));
     assert_eq!((arguments.partition, arguments.acks), (Some(3), Acks::None));
     assert_eq!((arguments.timeout, arguments.files), (Some(Duration::from_secs(300)), vec!["lines.txt".into()]));
+    assert_eq!(parse("-t audit --acks 1").unwrap().acks, Acks::Stored);
     for (wrong, why) in [
         ("", "--topic"),
         ("-t a/b", "a topic's name is"),
@@ -29,7 +30,7 @@ fn arguments_have_defaults_and_are_checked() {
         ("-t a -H =v", "a header has a name"),
         ("-t a -z zstd", "set compression_type under [producer]"),
         ("-t a -D \\q", "after \\ comes"),
-        ("-t a --acks 1", "possible values: all, 0"),
+        ("-t a --acks 2", "possible values: all, 1, 0"),
         ("-t a --timeout 30", "no unit; say 500ms, 30s, 5min or 1h"),
         ("-t a --timeout 0s", "nothing is acknowledged at once"),
         ("-t a --timeout 600h", "24 days at most"),
