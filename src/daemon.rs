@@ -38,6 +38,7 @@ use crate::store::Store;
 use crate::store::dead_letters::{self as letters, Accounts};
 
 mod backlog;
+mod catalog;
 mod dead_letters;
 mod notify;
 mod open_files;
@@ -207,6 +208,10 @@ fn start(config: &Arc<Config>, handed_over: HandedOver) -> Result<Parts, Failure
             "the supervisor of the brokers"
         })
     });
+    if let Some(directory) = &config.backlog.directory {
+        let keeper = catalog::open(directory, config, cluster_id.as_deref(), &topics);
+        spawn(&mut core, "the keeper of the catalog", keeper.run(cluster.clone(), stop.clone()));
+    }
     if let Some(store) = &store {
         let looked_after = backlog::look_after(store.shared().clone(), cluster.clone(), stop.clone());
         spawn(&mut core, "the backlog's keeper", looked_after);

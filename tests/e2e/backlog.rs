@@ -177,3 +177,37 @@ fn a_backlog_that_cannot_be_used_is_said_with_the_remedy_before_anything_is_take
     assert_eq!(without.code(), 73, "{}", without.log);
     assert!(without.log.contains("install -d -m 700"), "{}", without.log);
 }
+
+#[test]
+fn a_topic_of_an_earlier_start_is_stored_before_kafka_is_there_and_without_the_catalog_once_it_is() {
+    let (mut cluster, stored) = (DevKafka::start(1), Stored::new("64MiB"));
+    let (known, forgotten) = (new_topic(&cluster, "known", 2), new_topic(&cluster, "forgotten", 2));
+    let files = stored.files(&cluster, "64MiB");
+    let config = std::fs::read_to_string(files.config()).expect("it is there");
+    // In memory only, so that the log knows neither topic.
+    std::fs::write(files.config(), config.replace("store = \"always\"", "store = \"never\""))
+        .expect("it can be written");
+    let daemon = Daemon::start_on(files);
+    for topic in [&known, &forgotten] {
+        send(&mut daemon.connect(), topic, -1, 0);
+    }
+    let files = daemon.stop().files;
+    std::fs::write(files.config(), config).expect("it can be written");
+    cluster.kill_broker(1);
+    let daemon = Daemon::start_on(files);
+    send(&mut daemon.connect(), &known, 1, 1);
+    let files = daemon.kill().files;
+
+    std::fs::remove_dir_all(stored.backlog.path().join("catalog.sled")).expect("it is there");
+    let daemon = Daemon::start_on(files);
+    let mut client = daemon.connect();
+    send(&mut client, &known, 1, 2);
+    let record = numbered(1, 100);
+    _ = client.send_produce(&Produce { acks: 1, partition: 0, ..Produce::new(&forgotten, &record) });
+    send(&mut daemon.connect(), &known, 1, 3);
+    cluster.start_all();
+    let answer = client.read_produce_answer();
+    assert_eq!((answer.error_code, answer.records[0].error_code), (0, 0), "{answer:?}");
+    settled_ledger(&daemon, 4);
+    assert_eq!((numbers(&cluster, &known), numbers(&cluster, &forgotten)), (vec![0, 1, 2, 3], vec![0, 1]));
+}

@@ -1,15 +1,18 @@
 //! All topics by name.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{Held, Partitions, Topic, TopicInfo};
+use crate::backlog::catalog::Known;
 use crate::config::{Config, Limits, StorePolicy};
 use crate::queue::stored::LogInbox;
 
@@ -30,6 +33,8 @@ pub struct Topics {
     by_name: DashMap<Arc<str>, Arc<Topic>>,
     config: Arc<Config>,
     log: Option<Arc<LogInbox>>,
+    /// What was known of topics before this start; nothing any more when the cluster has been asked.
+    remembered: Mutex<HashMap<String, Known>>,
     unplaced: AtomicUsize,
     changes: watch::Sender<u64>,
 }
@@ -43,7 +48,17 @@ impl Topics {
     /// None yet. Those whose rules say so are stored in the log behind `log`.
     pub fn with_log(config: Arc<Config>, log: Option<Arc<LogInbox>>) -> Self {
         let (unplaced, changes) = (AtomicUsize::new(0), watch::Sender::new(0));
-        Topics { by_name: DashMap::new(), config, log, unplaced, changes }
+        Topics { by_name: DashMap::new(), config, log, remembered: Mutex::default(), unplaced, changes }
+    }
+
+    /// Until the cluster has been asked, topics that are stored have as many partitions as these had.
+    pub fn remember(&self, topics: HashMap<String, Known>) {
+        *self.remembered.lock() = topics;
+    }
+
+    /// The cluster has been asked: what was known before counts no more.
+    pub fn forget_remembered(&self) {
+        *self.remembered.lock() = HashMap::new();
     }
 
     /// The topic of that name, as the log knows it from before: with this id, and at least so many partitions. It is stored whatever its rules say,
@@ -76,8 +91,15 @@ impl Topics {
             Entry::Vacant(vacant) => {
                 let rules = self.config.topic_rules(name);
                 let log = self.log.clone().filter(|_| rules.store == StorePolicy::Always);
+                let known = log.is_some().then(|| self.remembered.lock().remove(name)).flatten();
                 let topic = Topic::new(TopicInfo::with_log(name, rules, log));
-                self.unplaced.fetch_add(1, Ordering::Relaxed);
+                match known {
+                    Some(known) => {
+                        topic.info.set_id(known.id);
+                        topic.place(known.partitions as usize, |_, _| {});
+                    }
+                    None => _ = self.unplaced.fetch_add(1, Ordering::Relaxed),
+                }
                 vacant.insert(topic).clone()
             }
         };
