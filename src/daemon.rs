@@ -221,7 +221,14 @@ fn start(config: &Arc<Config>, handed_over: HandedOver) -> Result<Parts, Failure
         core.spawn(async move { stop.run_until_cancelled(ended).await.map(|()| "the dead letters' thread") });
     }
     let shared = store.as_ref().map(|store| store.shared().clone());
-    let view = Arc::new(status::View::new(router.clone(), ledger.clone(), cluster, counters.clone(), shared));
+    let view = Arc::new(status::View::new(
+        router.clone(),
+        ledger.clone(),
+        cluster,
+        counters.clone(),
+        shared,
+        dead_letters.clone(),
+    ));
     let fed = notify::feed_watchdog(view.clone(), closing.clone(), stop.clone());
     spawn(&mut core, "the watchdog's feeder", fed);
     let StreamSocket { listener, file } = admin_socket;

@@ -55,6 +55,10 @@ impl Collector for Scraped {
         if let Some(backlog) = &status.backlog {
             page.backlog(backlog)?;
         }
+        if let Some(letters) = &status.dead_letters {
+            let help = "Dead letters that are not on disk yet.";
+            page.gauge("dead_letters_waiting", help, None, letters.waiting_records)?;
+        }
         for (name, value) in &status.connections {
             let help = format!("Of the listeners: {}.", name.replace('_', " "));
             if GAUGES.contains(&name.as_str()) {
@@ -149,6 +153,13 @@ impl Page<'_> {
             Some(&Unit::Bytes),
             backlog.used_bytes,
         )?;
+        if let Some(age) = backlog.oldest_seconds {
+            self.gauge("backlog_oldest", "Age of the oldest record in the log.", Some(&Unit::Seconds), age)?;
+        }
+        if let Some(left) = backlog.full_in_seconds {
+            let help = "When the log is full if it goes on like in the last minute.";
+            self.gauge("backlog_full_in", help, Some(&Unit::Seconds), left)?;
+        }
         self.gauge("backlog_limit", "backlog.limit.", Some(&Unit::Bytes), backlog.limit_bytes)?;
         self.gauge("backlog_records_held", "Records that the log holds for Kafka.", None, backlog.held_records)
     }

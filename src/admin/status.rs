@@ -21,6 +21,9 @@ pub struct Status {
     /// The log on disk; `None` where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backlog: Option<Backlog>,
+    /// Dead letters that are not on disk yet; `None` where none are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead_letters: Option<DeadLetters>,
     /// What became of the records.
     pub ledger: Ledger,
     /// Counters of the listeners, by name.
@@ -71,6 +74,12 @@ pub struct Backlog {
     pub limit_bytes: u64,
     /// Records that it holds for Kafka.
     pub held_records: u64,
+    /// How old the oldest of them is in the log, about; `None` while it holds none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_seconds: Option<u64>,
+    /// When it is full if it goes on like in the last minute; `None` while it does not grow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub full_in_seconds: Option<u64>,
     /// Records that it was ever given, over all starts of the daemon.
     pub accepted: u64,
     /// Of those: acknowledged by Kafka, or proven to be there.
@@ -81,6 +90,15 @@ pub struct Backlog {
     pub dropped: u64,
     /// Delivered, and perhaps twice.
     pub possible_duplicates: u64,
+}
+
+/// Dead letters on their way to their log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetters {
+    /// Records that Kafka has refused and that are not on disk yet. They stay held.
+    pub waiting_records: u64,
+    /// What keeps them from being written, and what to do; empty where nothing does.
+    pub message: String,
 }
 
 /// The balance in records: accepted = delivered + held + dead-lettered + dropped.

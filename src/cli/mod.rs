@@ -14,6 +14,7 @@ mod config;
 mod dead_letters;
 mod demo;
 mod dev_broker;
+mod drain;
 mod log;
 mod man;
 mod output;
@@ -85,6 +86,7 @@ enum Command {
     Check(check::Arguments),
     Produce(produce::Arguments),
     Status(status::Arguments),
+    Drain(drain::Arguments),
     Backlog(backlog::Arguments),
     DeadLetters(dead_letters::Arguments),
     Config(config::Arguments),
@@ -139,6 +141,7 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Check(arguments) => check::run(&arguments),
         Command::Produce(arguments) => produce::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Drain(arguments) => drain::run(&arguments),
         Command::Backlog(arguments) => backlog::run(&arguments),
         Command::DeadLetters(arguments) => dead_letters::run(&arguments),
         Command::Config(arguments) => config::run(&arguments),

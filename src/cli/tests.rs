@@ -54,6 +54,7 @@ fn sound_arguments_are_taken() {
     for line in [
         "run -c f.toml --log-format json --log-level warn,forebay::broker=trace",
         "status --admin a.sock --json",
+        "drain --admin a.sock --timeout 5min -q",
         "check -c a.toml",
         "check -c a.toml -t a -t b --json --backlog-directory d --backlog-limit 8GiB",
         "check -c a.toml --offline",

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::now;
 use crate::admin::status::{self, Status};
 use crate::cluster::Cluster;
 use crate::cluster::snapshot::Snapshot;
@@ -13,6 +14,7 @@ use crate::queue::partition::Partition;
 use crate::queue::topic::Topic;
 use crate::queue::window::Listing;
 use crate::route::Router;
+use crate::store::dead_letters::DeadLetters;
 use crate::store::{Figures, Health, Shared};
 use crate::wire::codes;
 
@@ -24,6 +26,7 @@ pub struct View {
     counters: Arc<ingest::Counters>,
     started: Instant,
     store: Option<Arc<Shared>>,
+    dead_letters: Option<DeadLetters>,
 }
 
 impl View {
@@ -34,8 +37,9 @@ impl View {
         cluster: Cluster,
         counters: Arc<ingest::Counters>,
         store: Option<Arc<Shared>>,
+        dead_letters: Option<DeadLetters>,
     ) -> Self {
-        View { router, ledger, cluster, counters, started: Instant::now(), store }
+        View { router, ledger, cluster, counters, started: Instant::now(), store, dead_letters }
     }
 }
 
@@ -87,6 +91,11 @@ impl View {
             },
             memory: status::Memory { used_bytes: budget.used() as u64, limit_bytes: budget.limit() as u64 },
             backlog: self.store.as_ref().map(|store| backlog_status(&store.figures())),
+            dead_letters: self.dead_letters.as_ref().map(|letters| {
+                let waiting = letters.waiting();
+                let message = waiting.trouble.as_deref().unwrap_or_default().to_owned();
+                status::DeadLetters { waiting_records: waiting.records, message }
+            }),
             ledger: self.ledger.balance().into(),
             connections: self.counters.by_name(),
             topics,
@@ -107,6 +116,8 @@ fn backlog_status(figures: &Figures) -> status::Backlog {
         used_bytes: figures.used_bytes,
         limit_bytes: figures.limit_bytes,
         held_records: ledger.held(),
+        oldest_seconds: figures.oldest_stored_at.map(|at| now().saturating_sub(at).max(0).unsigned_abs() / 1000),
+        full_in_seconds: figures.full_in.map(|time| time.as_secs()),
         accepted: ledger.accepted,
         delivered: ledger.delivered,
         dead_lettered: ledger.dead,

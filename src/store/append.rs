@@ -9,6 +9,7 @@ use std::sync::mpsc::SyncSender;
 use tracing::{info, warn};
 
 use super::durable::{Waiter, not_stored};
+use super::outlook::Outlook;
 use super::read::{Job, Reading};
 use super::{Health, Shared};
 use crate::backlog::log::append::Ticket;
@@ -44,6 +45,7 @@ pub(super) struct Appender<F: StorageFile> {
     unusable: Option<LogError>,
     /// What was durable when it was last looked.
     synced: Ticket,
+    outlook: Outlook,
 }
 
 /// A run to be appended.
@@ -81,6 +83,7 @@ impl<F: StorageFile> Appender<F> {
             has_cluster: !log.state().cluster_id.is_empty(),
             unusable: None,
             synced: log.synced(),
+            outlook: Outlook::default(),
         }
     }
 
@@ -360,8 +363,10 @@ impl<F: StorageFile> Appender<F> {
         }
     }
 
-    fn publish<S: Storage<File = F>>(&self, log: &Log<S>) {
+    fn publish<S: Storage<File = F>>(&mut self, log: &mut Log<S>) {
+        self.outlook.look(log, (self.shared.clock)());
         let mut figures = self.shared.figures.lock();
+        (figures.full_in, figures.oldest_stored_at) = (self.outlook.full_in, self.outlook.oldest_stored_at);
         figures.used_bytes = log.used_bytes();
         figures.limit_bytes = log.options().limit_bytes;
         figures.ledger.clone_from(&log.state().ledger);

@@ -2,12 +2,11 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::{error, info};
 
-use super::{Health, Shared};
+use super::{Health, Shared, outlook};
 use crate::backlog::log::append::Ticket;
 use crate::backlog::log::error::LogError;
 use crate::queue::partition::Partition;
@@ -104,22 +103,8 @@ impl Shared {
     pub(super) fn outlook(&self) -> String {
         let (used, limit) = (self.budget.used(), self.budget.limit());
         let (since, used_then) = self.failing.lock().unwrap_or_else(|| (Instant::now(), used));
-        outlook(used, limit, used.saturating_sub(used_then), since.elapsed())
+        outlook::of_memory(used, limit, used.saturating_sub(used_then), since.elapsed())
     }
-}
-
-/// In words; `grown` is how many bytes have come within `time`.
-fn outlook(used: usize, limit: usize, grown: usize, time: Duration) -> String {
-    let until_full = if used >= limit {
-        "it is full, and who writes waits".to_owned()
-    } else if grown == 0 || time < Duration::from_secs(1) {
-        // What less than a second says of a rate is not much.
-        "it is not known yet when it is full".to_owned()
-    } else {
-        let seconds = (limit - used) as f64 / grown as f64 * time.as_secs_f64();
-        format!("as things go it is full in {seconds:.0} s")
-    };
-    format!("what comes is kept in memory only, of which {} of {} KiB are taken; {until_full}", used >> 10, limit >> 10)
 }
 
 fn stored(partition: i32, receipts: Vec<Receipt>) {
@@ -133,20 +118,5 @@ pub(super) fn not_stored(partition: i32, receipts: Vec<Receipt>, words: &str) {
     for receipt in receipts {
         let reason = format!("not stored yet, and kept in memory: {words}").into();
         receipt.settle(Outcome::Failed { partition, error_code: codes::KAFKA_STORAGE_ERROR, reason });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn how_long_until_memory_is_full_follows_from_how_fast_it_fills() {
-        let (mib, second) = (1 << 20, Duration::from_secs(1));
-        let said = outlook(16 * mib, 64 * mib, 12 * mib, second * 60);
-        assert!(said.contains("16384 of 65536 KiB ") && said.ends_with("as things go it is full in 240 s"), "{said}");
-        assert!(outlook(mib, 64 * mib, mib, second / 2).ends_with("not known yet when it is full"));
-        assert!(outlook(mib, 64 * mib, 0, second * 9).ends_with("not known yet when it is full"));
-        assert!(outlook(64 * mib, 64 * mib, mib, second * 9).ends_with("it is full, and who writes waits"));
     }
 }

@@ -19,6 +19,7 @@ mod append;
 pub mod dead_letters;
 mod durable;
 mod notes;
+mod outlook;
 mod read;
 mod restore;
 
@@ -27,6 +28,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -72,6 +74,10 @@ pub struct Figures {
     pub used_bytes: u64,
     /// How many there may be.
     pub limit_bytes: u64,
+    /// How long until it is full if it goes on like in the last minute; `None` while it does not grow.
+    pub full_in: Option<Duration>,
+    /// When the oldest record that it holds was stored, about.
+    pub oldest_stored_at: Option<TimestampMs>,
     /// What became of all that it was ever given.
     pub ledger: LogLedger,
 }

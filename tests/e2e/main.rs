@@ -12,6 +12,7 @@ mod check;
 mod dead_letters;
 mod deliver;
 mod doubt;
+mod drain;
 mod errors;
 mod faults;
 mod hostile;

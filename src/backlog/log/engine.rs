@@ -198,6 +198,11 @@ impl<S: Storage> Log<S> {
         self.older_bytes + active
     }
 
+    /// Of [`Log::used_bytes`], those that are not kept free for what comes next.
+    pub fn filled_bytes(&self) -> u64 {
+        self.older_bytes + self.active.as_ref().map_or(0, |active| active.end.into())
+    }
+
     /// To be called when a segment was added, removed or shortened.
     pub(super) fn count_older_bytes(&mut self) {
         let all = self.segments.values();

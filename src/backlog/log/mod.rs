@@ -53,6 +53,7 @@ mod clean;
 pub mod engine;
 mod free;
 mod index;
+mod oldest;
 mod quarantine;
 pub mod read;
 mod roll;

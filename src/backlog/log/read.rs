@@ -90,6 +90,10 @@ impl Cursor {
 }
 
 impl<F: StorageFile> RunHandle<F> {
+    pub(super) fn new(file: Arc<F>, segment: u64, generation: u64, run: RunRef) -> Self {
+        RunHandle { file, segment, generation, run }
+    }
+
     /// Which records.
     pub fn range(&self) -> IndexRange {
         IndexRange { first: self.run.first, last: self.run.last() }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::{grouped, span};
-use crate::admin::status::{Backlog, Cluster, Ledger, Memory, Status, Topic};
+use crate::admin::status::{Backlog, Cluster, DeadLetters, Ledger, Memory, Status, Topic};
 use crate::cli::output::plain;
 
 /// The whole page, with a line feed at its end.
@@ -20,6 +20,9 @@ pub(super) fn page(status: &Status) -> String {
     line(&mut out, format_args!("memory   {}", memory(status.memory)));
     if let Some(log) = &status.backlog {
         line(&mut out, format_args!("backlog  {}", backlog(log)));
+    }
+    if let Some(letters) = status.dead_letters.as_ref().filter(|letters| letters.waiting_records > 0) {
+        line(&mut out, format_args!("letters  {}", waiting(letters)));
     }
     counts(&mut out, "records", &ledger(&status.ledger));
     let connections: Vec<_> = status.connections.iter().map(|(name, count)| (name.replace('_', " "), *count)).collect();
@@ -50,8 +53,22 @@ fn memory(memory: Memory) -> String {
 
 fn backlog(backlog: &Backlog) -> String {
     let used = memory(Memory { used_bytes: backlog.used_bytes, limit_bytes: backlog.limit_bytes });
-    let held = format!("{used}, {} records held, {}", backlog.held_records, plain(&backlog.state));
+    let mut held = format!("{used}, {} records held", backlog.held_records);
+    let time = |seconds| span(Duration::from_secs(seconds));
+    // Writing to a string cannot fail.
+    if let Some(age) = backlog.oldest_seconds {
+        let _ = write!(held, ", the oldest for {}", time(age));
+    }
+    if let Some(left) = backlog.full_in_seconds {
+        let _ = write!(held, ", full in {}", time(left));
+    }
+    let _ = write!(held, ", {}", plain(&backlog.state));
     if backlog.message.is_empty() { held } else { format!("{held}: {}", plain(&backlog.message)) }
+}
+
+fn waiting(letters: &DeadLetters) -> String {
+    let records = format!("{} dead letters wait for the disk, and stay held", grouped(letters.waiting_records));
+    if letters.message.is_empty() { records } else { format!("{records}: {}", plain(&letters.message)) }
 }
 
 /// In the largest unit that leaves something before the point.
@@ -188,8 +205,11 @@ mod tests {
                 used_bytes: 64 << 20,
                 limit_bytes: 64 << 20,
                 held_records: 500,
+                oldest_seconds: Some(75),
+                full_in_seconds: Some(3600),
                 ..Backlog::default()
             }),
+            dead_letters: Some(DeadLetters { waiting_records: 1500, message: "no room for letters".to_owned() }),
             ledger: Ledger {
                 accepted: 1_234_567,
                 delivered: 1_233_997,
@@ -222,7 +242,8 @@ cluster  5L6g3nShT-eMCtK--X86sw, as of 1 min 1 s ago
          broker 1 at 10.0.0.1:9092
          broker 2 at 10.0.0.2:9092
 memory   12.3 MiB of 256.0 MiB (4.8 %)
-backlog  64.0 MiB of 64.0 MiB (100.0 %), 500 records held, full: the log is full
+backlog  64.0 MiB of 64.0 MiB (100.0 %), 500 records held, the oldest for 1 min 15 s, full in 1 h 0 min, full: the log is full
+letters  1,500 dead letters wait for the disk, and stay held: no room for letters
 
 records
   accepted             1,234,567
