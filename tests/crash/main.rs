@@ -15,6 +15,7 @@ mod one_by_one;
 mod outage;
 mod power;
 mod stored;
+mod upgrade;
 mod witness;
 
 use fastrand::Rng;
