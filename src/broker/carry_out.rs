@@ -5,13 +5,13 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use tracing::{error, warn};
 
+use super::Context;
 use super::flight::Effect;
-use super::{Context, letter};
+use super::letter::Body;
 use crate::backlog::letter::Refusal;
 use crate::queue::note::Note;
 use crate::queue::partition::Partition;
 use crate::queue::receipt::Outcome;
-use crate::queue::window::Batch;
 use crate::sampler::Sampler;
 use crate::store::dead_letters::Letter;
 use crate::wire::codes;
@@ -41,7 +41,7 @@ impl Context {
                 }
                 Effect::DeadLetter { batch, code, message, may_be_delivered, note } => {
                     let words = message.unwrap_or_else(|| format!("refused by Kafka: {}", codes::name(code)));
-                    self.bury(partition, batch, note, Refusal { code, may_be_delivered, words });
+                    self.bury(partition, batch.into(), note, Refusal { code, may_be_delivered, words });
                 }
                 Effect::PossibleDuplicates(records, cause) => {
                     if let Some(events) = self.said.doubled.admit() {
@@ -72,17 +72,16 @@ impl Context {
         }
     }
 
-    /// Kafka will never take this batch: it is kept where an operator finds it, if there is such a place.
-    fn bury(&self, partition: &Arc<Partition>, batch: Batch, note: Option<Note>, refusal: Refusal) {
+    /// Kafka will never take these records: they are kept where an operator finds them, if there is such a place.
+    pub(super) fn bury(&self, partition: &Arc<Partition>, body: Body, note: Option<Note>, refusal: Refusal) {
         let (code, name, may_be_delivered) = (refusal.code, codes::name(refusal.code), refusal.may_be_delivered);
         if let Some(events) = self.said.dead.admit() {
-            let (topic, partition, records) = (&partition.topic().name, partition.id(), batch.count);
+            let (topic, partition, records) = (&partition.topic().name, partition.id(), body.count);
             let reason = &refusal.words;
             warn!(%topic, partition, events, code, name, records, %reason, may_be_delivered, "records dead-lettered");
         }
-        let kept =
-            self.dead_letters.get().map(|dead_letters| letter::content(&batch).map(|content| (dead_letters, content)));
-        let Batch { count, marks, charged, .. } = batch;
+        let kept = self.dead_letters.get().map(|dead_letters| body.content().map(|content| (dead_letters, content)));
+        let Body { count, marks, charged, .. } = body;
         match kept {
             Some(Ok((dead_letters, content))) => {
                 let partition = partition.clone();

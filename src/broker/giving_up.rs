@@ -4,6 +4,9 @@
 //! The supervisor does it, and not the task behind a connection: there may be none. Nothing is taken from under a connection: while
 //! something of a partition is in flight there, nothing that was sent is given up; its answer, or the end of the connection, comes
 //! first. What was sent and is in doubt is counted, and what comes next begins a new epoch, so that no lane has a hole.
+//!
+//! What the log holds is given up by a note in the log: clients are told, and it is counted, when that is on disk, so that it does not come back
+//! after a kill.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,30 +17,41 @@ use tracing::warn;
 
 use super::Context;
 use super::flight::Effect;
+use super::letter::Body;
+use crate::backlog::letter::Refusal;
 use crate::cluster::snapshot::Snapshot;
 use crate::config::{MissingPartitionPolicy, format_duration};
+use crate::queue::given_up::GivenUp;
 use crate::queue::item::Item;
 use crate::queue::ledger::{DropReason, DuplicateCause};
 use crate::queue::partition::Partition;
-use crate::queue::receipt::Outcome;
-use crate::queue::topic::{Held, Topic};
+use crate::queue::receipt::{Mark, Outcome};
+use crate::queue::topic::Topic;
 use crate::queue::window::{Built, Window};
 use crate::wire::codes;
 
 /// The shortest pause between two looks at what waits for too long: so much later it may be given up.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
-/// What was taken out of a partition, or of a topic whose partitions are not known.
+/// What was taken out of a partition, oldest first.
 #[derive(Default)]
 struct Taken {
     batches: VecDeque<Box<Built>>,
     waiting: VecDeque<Box<Item>>,
-    held: Vec<Held>,
+}
+
+impl Taken {
+    fn into_bodies(self) -> Vec<Body> {
+        let Taken { batches, waiting } = self;
+        batches.into_iter().map(Body::from).chain(waiting.into_iter().map(Body::from)).collect()
+    }
 }
 
 impl Context {
-    /// Gives up what waits in partitions that the cluster no longer has, where the topic's rule says so.
-    pub(super) fn give_up_missing(&self, snapshot: &Snapshot) {
+    /// Gives up what waits in partitions that the cluster no longer has, where the topic's rule says so. Says when to look again, where only the
+    /// log has more of them.
+    pub(super) fn give_up_missing(&self, snapshot: &Snapshot, now: Instant) -> Option<Instant> {
+        let mut has_more = false;
         for topic in self.topics.all() {
             let rules = &topic.info().rules;
             if rules.on_missing_partition != MissingPartitionPolicy::DeadLetter {
@@ -47,11 +61,14 @@ impl Context {
             let partitions = topic.partitions();
             for partition in partitions.iter().flat_map(|all| all.iter()).filter(|each| has_lacked(each.id())) {
                 self.dead_letter_all(partition);
+                has_more |= partition.may_get_more();
             }
         }
+        has_more.then(|| now + LOOK_PAUSE)
     }
 
     fn dead_letter_all(&self, partition: &Arc<Partition>) {
+        let code = codes::UNKNOWN_TOPIC_OR_PARTITION;
         let mut taken = Taken::default();
         let mut effects = Vec::new();
         let mut window = partition.window();
@@ -61,17 +78,17 @@ impl Context {
         window.give_up_sent(&mut taken.batches, &mut effects);
         window.take_unsent(&mut taken.batches, |_| true);
         taken.waiting = partition.take_waiting(&mut window, |_| true);
+        let bury = |body: Body| (window.bury_taken(&body, code), window.is_counted(&body), body);
+        let letters: Vec<_> = taken.into_bodies().into_iter().map(bury).collect();
         drop(window);
         self.carry_out(partition, &mut effects);
-        let words = format!("topic {} has no partition {} any more", partition.topic().name, partition.id());
-        let records = self.release(taken, partition.id(), codes::UNKNOWN_TOPIC_OR_PARTITION, &words);
-        if records == 0 {
+        partition.want_more();
+        if letters.is_empty() {
             return;
         }
-        self.ledger.dead_letter(codes::UNKNOWN_TOPIC_OR_PARTITION, records);
-        if let Some(events) = self.said.dead.admit() {
-            let (topic, id) = (&partition.topic().name, partition.id());
-            warn!(%topic, partition = id, events, records, reason = %words, "records dead-lettered");
+        let words = format!("topic {} has no partition {} any more", partition.topic().name, partition.id());
+        for (note, may_be_delivered, body) in letters {
+            self.bury(partition, body, note, Refusal { code, may_be_delivered, words: words.clone() });
         }
         // Whatever list it stands in, it is looked at with nothing in it, so that the next push announces itself.
         partition.announce();
@@ -98,7 +115,12 @@ impl Context {
     fn give_up_late_of(&self, topic: &Topic, now: Instant, timeout: Duration) -> Option<Instant> {
         let is_late = |arrived: Instant| arrived + timeout <= now;
         let (held, mut oldest) = topic.take_held(|burst| is_late(burst.arrived));
-        self.drop_late(topic, Taken { held, ..Taken::default() }, -1, timeout);
+        if !held.is_empty() {
+            let stretches = held.into_iter().map(|burst| (burst.run.count(), burst.charged, burst.marks));
+            let given_up = given_up(stretches, -1, timeout);
+            self.say_late(topic, &given_up);
+            given_up.settle(&self.ledger, &self.budget);
+        }
         let partitions = topic.partitions();
         for partition in partitions.iter().flat_map(|all| all.iter()) {
             let mut taken = Taken::default();
@@ -109,53 +131,66 @@ impl Context {
             }
             window.take_unsent(&mut taken.batches, is_late);
             taken.waiting = partition.take_waiting(&mut window, |item| is_late(item.arrived()));
-            let stays = window.oldest_arrived();
-            drop(window);
-            oldest = oldest.into_iter().chain(stays).min();
-            self.carry_out(partition, &mut effects);
-            if self.drop_late(topic, taken, partition.id(), timeout) > 0 {
-                // As in `dead_letter_all`.
-                partition.announce();
+            let mut stays = window.oldest_arrived();
+            if stays.is_none() && partition.may_get_more() {
+                // How old it is shows when it has been read back from the log.
+                partition.want_more();
+                stays = now.checked_sub(timeout);
             }
+            oldest = oldest.into_iter().chain(stays).min();
+            self.drop_late(topic, partition, &window, taken, timeout);
+            drop(window);
+            self.carry_out(partition, &mut effects);
         }
         oldest
     }
 
-    /// Counts what was taken out, and tells its clients. Returns how many records it was.
-    fn drop_late(&self, topic: &Topic, taken: Taken, partition: i32, timeout: Duration) -> u64 {
-        let words = format!("not delivered within {} (delivery_timeout)", format_duration(timeout));
-        let records = self.release(taken, partition, codes::REQUEST_TIMED_OUT, &words);
-        if records > 0 {
-            self.ledger.drop_records(DropReason::DeliveryTimeout, records);
-            if let Some(events) = self.said.late.admit() {
-                let topic = &topic.info().name;
-                warn!(%topic, partition, events, records, reason = %words, "records dropped");
-            }
+    /// Counts what was taken out, and tells its clients: at once, or, of a stored partition, when the log has on disk that it is given up.
+    /// The notes are given to the log while the window is held, so before any of what is sent next.
+    fn drop_late(&self, topic: &Topic, partition: &Arc<Partition>, window: &Window, taken: Taken, timeout: Duration) {
+        let bodies = taken.into_bodies();
+        if bodies.is_empty() {
+            return;
         }
-        records
+        let notes: Vec<_> = bodies.iter().filter_map(|body| window.drop_late(body)).collect();
+        let given_up =
+            given_up(bodies.into_iter().map(|body| (body.count, body.charged, body.marks)), partition.id(), timeout);
+        self.say_late(topic, &given_up);
+        if notes.is_empty() {
+            given_up.settle(&self.ledger, &self.budget);
+        } else {
+            partition.give_up(notes, given_up);
+        }
+        // As in `dead_letter_all`.
+        partition.announce();
     }
 
-    /// Tells whoever waits for what was taken out, and gives its memory back. Returns how many records it was.
-    fn release(&self, taken: Taken, partition: i32, error_code: i16, words: &str) -> u64 {
-        let outcome = Outcome::Failed { partition, error_code, reason: words.into() };
-        let mut records = 0;
-        for batch in taken.batches {
-            records += u64::from(batch.sealed.count());
-            self.budget.release(batch.charged);
-            batch.marks.into_iter().for_each(|mark| mark.receipt.settle(outcome.clone()));
+    fn say_late(&self, topic: &Topic, given_up: &GivenUp) {
+        if let Outcome::Failed { partition, reason, .. } = &given_up.outcome
+            && let Some(events) = self.said.late.admit()
+        {
+            let (topic, records) = (&topic.info().name, given_up.records);
+            warn!(%topic, partition, events, records, %reason, "records dropped");
         }
-        for item in taken.waiting {
-            records += u64::from(item.left());
-            self.budget.release(item.charged_bytes());
-            item.fail(&outcome);
-        }
-        for burst in taken.held {
-            records += u64::from(burst.run.count());
-            self.budget.release(burst.charged);
-            burst.marks.into_iter().for_each(|mark| mark.receipt.settle(outcome.clone()));
-        }
-        records
     }
+}
+
+/// What has waited for longer than `timeout`: of each stretch its number of records, what it is charged, and its receipts.
+fn given_up<M: IntoIterator<Item = Mark>>(
+    stretches: impl Iterator<Item = (u32, usize, M)>,
+    partition: i32,
+    timeout: Duration,
+) -> GivenUp {
+    let words = format!("not delivered within {} (delivery_timeout)", format_duration(timeout));
+    let outcome = Outcome::Failed { partition, error_code: codes::REQUEST_TIMED_OUT, reason: words.into() };
+    let reason = DropReason::DeliveryTimeout;
+    let mut given_up = GivenUp { reason, records: 0, charged: 0, receipts: Vec::new(), outcome };
+    for (records, charged, marks) in stretches {
+        given_up.records += u64::from(records);
+        given_up.charged += charged;
+        given_up.receipts.extend(marks.into_iter().map(|mark| mark.receipt));
+    }
+    given_up
 }
 
 impl Window {

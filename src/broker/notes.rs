@@ -5,7 +5,8 @@
 //! and what no note names was never sent.
 
 use super::flight::Effect;
-use crate::queue::note::Note;
+use super::letter::Body;
+use crate::queue::note::{Note, REASON_DELIVERY_TIMEOUT};
 use crate::queue::window::{Attempt, Batch, SentNote, Window};
 
 impl Window {
@@ -65,14 +66,31 @@ impl Window {
         }));
     }
 
-    /// The note that a batch is a dead letter. It may also be there when it was counted under numbers that it had before.
+    /// The note that records are dead letters. They may also be there when they were counted under numbers that they had before.
     pub(super) fn bury(&mut self, batch: &Batch, code: i16, may_be_delivered: bool) -> Option<Note> {
-        if !self.is_stored {
-            return None;
-        }
-        self.unburied += 1;
-        let (first_index, count) = (batch.first_index, batch.count);
         let may_be_delivered = may_be_delivered || batch.counted_records(self.counted_until) > 0;
-        Some(Note::Dead { first_index, count, code, may_be_delivered })
+        self.note_dead(batch.first_index, batch.count, code, may_be_delivered)
+    }
+
+    /// The same of records that were taken out.
+    pub(super) fn bury_taken(&mut self, body: &Body, code: i16) -> Option<Note> {
+        self.note_dead(body.first_index, body.count, code, self.is_counted(body))
+    }
+
+    fn note_dead(&mut self, first_index: u64, count: u32, code: i16, may_be_delivered: bool) -> Option<Note> {
+        self.unburied += u32::from(self.is_stored);
+        self.is_stored.then_some(Note::Dead { first_index, count, code, may_be_delivered })
+    }
+
+    /// The note that records have waited for too long.
+    pub(super) fn drop_late(&self, body: &Body) -> Option<Note> {
+        let (first_index, count) = (body.first_index, body.count);
+        let (reason, may_be_delivered) = (REASON_DELIVERY_TIMEOUT, self.is_counted(body));
+        self.is_stored.then_some(Note::Dropped { first_index, count, reason, may_be_delivered })
+    }
+
+    /// Whether something of it was counted as a possible duplicate, by an earlier start or by this one.
+    pub(super) fn is_counted(&self, body: &Body) -> bool {
+        body.counted || self.is_stored && body.first_index < self.counted_until
     }
 }

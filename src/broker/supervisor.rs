@@ -39,17 +39,18 @@ pub async fn supervise(
     let mut snapshots = context.cluster.follow();
     let mut topics = context.topics.follow();
     let mut is_news = true;
+    let mut missing = None;
     let outcome = loop {
-        if is_news {
+        if is_news || missing.is_some_and(|look| look <= Instant::now()) {
             let snapshot = snapshots.borrow_and_update().clone();
             topics.mark_unchanged();
             if let Err(failed) = retire(&context, &mut brokers, &snapshot).await {
                 break Err(failed);
             }
             assign(&context, &mut brokers, &snapshot, &mut random);
-            context.give_up_missing(&snapshot);
+            missing = context.give_up_missing(&snapshot, Instant::now());
         }
-        let look = context.give_up_late(Instant::now());
+        let look = context.give_up_late(Instant::now()).into_iter().chain(missing).min();
         is_news = true;
         tokio::select! {
             biased;

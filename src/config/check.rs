@@ -7,7 +7,7 @@ use super::keys::COMPRESSION_TYPE;
 use super::suggest::header;
 use super::units::{format_duration, format_size};
 use super::value::{Kind, Level};
-use super::{CompressionType, Config, ListenerKind, MissingPartitionPolicy, StorePolicy, TopicRules, Topics};
+use super::{CompressionType, Config, ListenerKind, StorePolicy, TopicRules, Topics};
 
 /// The largest frame of a log: half a segment, of which there are at least eight.
 const FRAME_SHARE: u64 = 16;
@@ -43,7 +43,6 @@ pub(super) fn conflicts(config: &Config) -> Vec<Conflict> {
     found.levels(&config.producer, &config.topics);
     found.listeners(config);
     found.backlog(config);
-    found.stored_and_given_up(&config.producer, &config.topics);
     let limits = &config.limits;
     if limits.max_unknown_topics > limits.max_topics {
         let (unknown, all) = (limits.max_unknown_topics, limits.max_topics);
@@ -91,29 +90,6 @@ impl Conflicts {
             let Some(timeout) = rules.delivery_timeout else { continue };
             let keys = ["linger", "delivery_timeout"].map(|name| format!("{section}.{name}"));
             self.longer([&keys[0], &keys[1]], rules.linger, timeout);
-        }
-    }
-
-    /// Giving up what the log holds is a note in the log, which these rules do not write yet.
-    fn stored_and_given_up(&mut self, producer: &TopicRules, topics: &Topics) {
-        let of = |rules: &TopicRules| {
-            let gives_up = match rules {
-                TopicRules { delivery_timeout: Some(_), .. } => Some("delivery_timeout"),
-                TopicRules { on_missing_partition: MissingPartitionPolicy::DeadLetter, .. } => {
-                    Some("on_missing_partition")
-                }
-                _ => None,
-            };
-            gives_up.filter(|_| rules.store == StorePolicy::Always)
-        };
-        let of_topics = topics.iter().filter(|(_, rules)| of(rules) != of(producer));
-        let sections = of_topics.map(|(pattern, rules)| (format!("topics.{pattern}"), rules));
-        for (section, rules) in [("producer".to_owned(), producer)].into_iter().chain(sections) {
-            let Some(rule) = of(rules) else { continue };
-            let keys = ["store", rule].map(|name| format!("{section}.{name}"));
-            let [store, rule] = [&keys[0], &keys[1]].map(|key| with_section(key));
-            let message = format!("{store} is \"always\", and {rule} gives records up: this version cannot do both");
-            self.add([&keys[0], &keys[1]], message, "leave one of them out");
         }
     }
 

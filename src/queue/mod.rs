@@ -15,6 +15,7 @@
 pub mod budget;
 pub mod compressibility;
 pub mod drainer;
+pub mod given_up;
 pub mod inherit;
 pub mod item;
 pub mod ledger;

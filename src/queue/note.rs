@@ -7,6 +7,9 @@ use uuid::Uuid;
 use crate::backlog::log::entry::{Acknowledged, Entry, IndexRange, MAY_BE_DELIVERED, Sent};
 use crate::wire::record_batch::Lane;
 
+/// Reason of a Dropped: they have waited for longer than their topic's `delivery_timeout`.
+pub const REASON_DELIVERY_TIMEOUT: u32 = 2;
+
 /// See the module. Indexes are those of the partition's records in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note {
@@ -56,6 +59,8 @@ pub enum Note {
         count: u32,
         /// Why: a number that the log keeps.
         reason: u32,
+        /// They may be there all the same.
+        may_be_delivered: bool,
     },
 }
 
@@ -81,13 +86,17 @@ impl Note {
                 })
             }
             Note::Dead { first_index, count, code, may_be_delivered } => {
-                let flag = if may_be_delivered { MAY_BE_DELIVERED } else { 0 };
-                let reason = u32::from(code as u16) | flag;
+                let reason = u32::from(code as u16) | flag(may_be_delivered);
                 Entry::Dead { partition, range: range(first_index, count)?, reason }
             }
-            Note::Dropped { first_index, count, reason } => {
+            Note::Dropped { first_index, count, reason, may_be_delivered } => {
+                let reason = reason | flag(may_be_delivered);
                 Entry::Dropped { partition, range: range(first_index, count)?, reason }
             }
         })
     }
+}
+
+fn flag(may_be_delivered: bool) -> u32 {
+    if may_be_delivered { MAY_BE_DELIVERED } else { 0 }
 }

@@ -13,6 +13,7 @@ use crossbeam::queue::SegQueue;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::drainer::Drainer;
+use super::given_up::GivenUp;
 use super::item::Item;
 use super::note::Note;
 use super::signal::{Signal, Urgency};
@@ -128,13 +129,27 @@ impl Partition {
     /// What became of records of a stored partition, for the log; notes of one partition are written in their order.
     pub fn note(&self, note: Note) {
         if let Some(stored) = &self.stored {
-            stored.note(note);
+            stored.note(note, None);
         }
+    }
+
+    /// Records of a stored partition are given up: `notes` say so to the log, and when it has them on disk the records are settled.
+    pub fn give_up(&self, mut notes: Vec<Note>, given_up: GivenUp) {
+        let (Some(stored), Some(last)) = (&self.stored, notes.pop()) else { return };
+        notes.into_iter().for_each(|note| stored.note(note, None));
+        stored.note(last, Some(Box::new(given_up)));
     }
 
     /// Whether more records are about to become ready by themselves: they are being written to the log, or read back from it.
     pub fn may_get_more(&self) -> bool {
         self.stored.as_ref().is_some_and(|stored| stored.has_more())
+    }
+
+    /// Asks for what only the log has of it, if there is any.
+    pub fn want_more(&self) {
+        if let Some(stored) = &self.stored {
+            stored.want_more();
+        }
     }
 
     /// For the drainer: pushes from now on announce themselves anew. Call it before looking into the intake.
@@ -208,9 +223,7 @@ impl Partition {
             told.announce(self.clone());
         }
         // It may send now, so what only the log has is read.
-        if let Some(stored) = &self.stored {
-            stored.want_more();
-        }
+        self.want_more();
     }
 
     /// Whether `drainer` drains it now.

@@ -18,6 +18,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use crossbeam::queue::SegQueue;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
+use super::given_up::GivenUp;
 use super::item::Item;
 use super::note::Note;
 use super::partition::Partition;
@@ -30,6 +31,17 @@ pub const READY_BYTES: usize = 1 << 20;
 /// Wakes the log's thread. Called from tasks: it must not block.
 pub type Bell = Box<dyn Fn() + Send + Sync>;
 
+/// A note on its way into the log.
+#[derive(Debug)]
+pub struct Noting {
+    /// Whose it is.
+    pub partition: Arc<Partition>,
+    /// What it says.
+    pub note: Note,
+    /// What is settled when it is on disk.
+    pub given_up: Option<Box<GivenUp>>,
+}
+
 /// What the log's thread is to look at.
 #[derive(Default)]
 pub struct LogInbox {
@@ -38,7 +50,7 @@ pub struct LogInbox {
     /// Partitions that have room for what only the log has, each once until it is looked at.
     to_read: SegQueue<Arc<Partition>>,
     /// What became of records, in order.
-    notes: SegQueue<(Arc<Partition>, Note)>,
+    notes: SegQueue<Noting>,
     rung: AtomicBool,
     bell: RwLock<Option<Bell>>,
     /// Bytes on ready sides that were read back from the log.
@@ -78,8 +90,8 @@ impl LogInbox {
         self.pushed.pop()
     }
 
-    /// The next note, and whose it is.
-    pub fn next_note(&self) -> Option<(Arc<Partition>, Note)> {
+    /// The next note.
+    pub fn next_note(&self) -> Option<Noting> {
         self.notes.pop()
     }
 
@@ -182,9 +194,9 @@ impl Stored {
     }
 
     /// What became of its records, for the log. Bounded by what is in flight: nothing more is sent before its note is on disk.
-    pub(super) fn note(&self, note: Note) {
+    pub(super) fn note(&self, note: Note, given_up: Option<Box<GivenUp>>) {
         if let Some(partition) = self.partition.upgrade() {
-            self.inbox.notes.push((partition, note));
+            self.inbox.notes.push(Noting { partition, note, given_up });
             self.inbox.ring();
         }
     }

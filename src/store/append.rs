@@ -19,8 +19,8 @@ use crate::backlog::log::error::LogError;
 use crate::backlog::log::storage::{Storage, StorageFile};
 use crate::backlog::name::PartitionName;
 use crate::queue::item::{Item, Payload};
-use crate::queue::note::Note;
 use crate::queue::partition::Partition;
+use crate::queue::stored::Noting;
 
 /// About so many bytes of one partition's records go into a frame.
 const FRAME_BYTES: usize = 1 << 20;
@@ -37,7 +37,7 @@ pub(super) struct Appender<F: StorageFile> {
     queue: VecDeque<Arc<Partition>>,
     queued: HashSet<usize>,
     /// What became of records, to be written in this order.
-    pub(super) notes: VecDeque<(Arc<Partition>, Note)>,
+    pub(super) notes: VecDeque<Noting>,
     buffer: Vec<u8>,
     pub(super) reading: Reading<F>,
     has_cluster: bool,

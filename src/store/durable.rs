@@ -9,6 +9,7 @@ use tracing::{error, info};
 use super::{Health, Shared, outlook};
 use crate::backlog::log::append::Ticket;
 use crate::backlog::log::error::LogError;
+use crate::queue::given_up::GivenUp;
 use crate::queue::partition::Partition;
 use crate::queue::receipt::{Outcome, Receipt};
 use crate::queue::stored::Told;
@@ -26,6 +27,8 @@ pub(super) enum Waiter {
     Stored(i32, Vec<Receipt>),
     /// A batch that may leave then.
     Sent(Arc<Partition>, Attempt),
+    /// Records that cannot come back then.
+    GivenUp(Box<GivenUp>),
     /// What was done with may free room in a full log then.
     Room,
 }
@@ -57,6 +60,7 @@ impl Shared {
                     Some((_, Waiter::Sent(partition, attempt))) => {
                         partition.stored().into_iter().for_each(|stored| stored.tell(Told::Noted(attempt)));
                     }
+                    Some((_, Waiter::GivenUp(given_up))) => given_up.settle(&self.ledger, &self.budget),
                     Some((_, Waiter::Room)) => self.inbox.ring(),
                 }
             },

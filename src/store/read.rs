@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -23,12 +24,13 @@ use crate::backlog::log::error::LogError;
 use crate::backlog::log::read::{Cursor, Next, ReadError, RunHandle, StoredRun};
 use crate::backlog::log::state::Gone;
 use crate::backlog::log::storage::{Storage, StorageFile};
+use crate::config::MissingPartitionPolicy;
 use crate::queue::item::Item;
 use crate::queue::ledger::DropReason;
 use crate::queue::partition::Partition;
 use crate::queue::receipt::{Mark, Outcome};
 use crate::queue::stored::{LogOnly, READY_BYTES};
-use crate::record::{Run, raw_records};
+use crate::record::{Run, TimestampMs, raw_records};
 use crate::wire::codec::Codec;
 use crate::wire::codes;
 use crate::wire::record_batch::{Lane, Stamp, from_opaque, in_run_form};
@@ -151,7 +153,8 @@ impl<F: StorageFile> Appender<F> {
         };
         stored.lower_want();
         let mut log_only = stored.log_only();
-        let is_enough = partition.waiting_bytes() >= READY_BYTES || !partition.has_leader();
+        let is_enough =
+            partition.waiting_bytes() >= READY_BYTES || !partition.has_leader() && !may_be_given_up(partition);
         if log_only.is_empty() || log_only.is_reading || is_enough {
             return Ok(Looked::Done);
         }
@@ -223,11 +226,19 @@ impl<F: StorageFile> Job<F> {
     }
 }
 
+/// Whether its records may leave without being sent.
+fn may_be_given_up(partition: &Partition) -> bool {
+    let rules = &partition.topic().rules;
+    rules.delivery_timeout.is_some() || rules.on_missing_partition == MissingPartitionPolicy::DeadLetter
+}
+
 /// Records that were read and are not on the ready side yet: without a gap.
 #[derive(Default)]
 struct Burst {
     run: Run,
     first: u64,
+    /// When the newest of them was stored.
+    stored_at: TimestampMs,
 }
 
 impl Burst {
@@ -255,6 +266,7 @@ impl Burst {
                 self.first = index;
             }
             self.run.push_raw(&record);
+            self.stored_at = records.stored_at;
         }
         *next = records.first + u64::from(records.count);
         Ok(())
@@ -267,7 +279,7 @@ impl Burst {
         let mut log_only = stored.log_only();
         let marks = take_receipts(&mut log_only, self.first, end);
         log_only.records = log_only.records.saturating_sub(end - self.first);
-        let mut item = Item::records(self.run, marks, Instant::now());
+        let mut item = Item::records(self.run, marks, shared.moment_of(self.stored_at));
         item.set_first_index(self.first);
         shared.budget.charge(item.charged_bytes());
         stored.read(item.left_bytes());
@@ -313,6 +325,13 @@ pub(super) fn unpacked(stored: &Records<'_>) -> Result<Run, ReadError> {
 }
 
 impl Shared {
+    /// When that was, if the wall clock has not been set since: how long records wait counts from when they were stored, also after a restart.
+    fn moment_of(&self, stored_at: TimestampMs) -> Instant {
+        let (now, ago) = (Instant::now(), (self.clock)().saturating_sub(stored_at));
+        let ago = Duration::from_millis(u64::try_from(ago).unwrap_or(0));
+        now.checked_sub(ago).unwrap_or(now)
+    }
+
     /// The disk fails: it is tried again later, and nothing is taken for damaged.
     fn cannot_read(&self, partition: &Arc<Partition>, cause: &dyn std::fmt::Display) {
         if let Some(events) = self.said.admit() {

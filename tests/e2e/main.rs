@@ -15,6 +15,7 @@ mod doubt;
 mod drain;
 mod errors;
 mod faults;
+mod giving_up;
 mod hostile;
 mod isolation;
 mod malformed;

@@ -17,7 +17,7 @@ pub const NO_TAGS: &[u8] = &[0];
 /// Reason of a Dropped whose records were lost to damage of the log itself. The others are the owner's.
 pub const REASON_DAMAGED: u32 = 1;
 
-/// The highest bit of a Dead's reason: the records may have been delivered all the same, and what was sent behind them as well.
+/// The highest bit of a Dead's or a Dropped's reason: the records may have been delivered all the same, and what was sent behind them as well.
 pub const MAY_BE_DELIVERED: u32 = 1 << 31;
 
 /// Consecutive records of a partition. The last index is below `u64::MAX`, so that there always is a next one.
@@ -142,7 +142,7 @@ pub enum Entry<'a> {
         partition: u32,
         /// Which records.
         range: IndexRange,
-        /// Why: [`REASON_DAMAGED`], or one of the owner's.
+        /// Why: [`REASON_DAMAGED`], or one of the owner's; with [`MAY_BE_DELIVERED`] or without.
         reason: u32,
     },
     /// Records that cannot be delivered and are kept elsewhere.

@@ -221,6 +221,10 @@ impl State {
             partition.end_lane(piece, is_clean_dead);
             match by {
                 GoneBy::Dropped(reason) => {
+                    if reason & MAY_BE_DELIVERED != 0 {
+                        ledger.possible_duplicates = ledger.possible_duplicates.saturating_add(piece.count());
+                    }
+                    let reason = reason & !MAY_BE_DELIVERED;
                     add(&mut ledger.dropped, reason, piece.count());
                     add(&mut partition.dropped, reason, piece.count());
                 }
