@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::debug;
 
-use super::Context;
 use super::flight::{Finding, Question};
 use super::identity::{self, IdentityError};
-use super::scan::scan;
+use super::scan::{Progress, Scan, Scanned, log_end};
+use super::{Context, until};
 use crate::cluster::dial::{BrokerConnection, DialError};
 use crate::config::HostPort;
 use crate::queue::partition::Partition;
@@ -25,8 +25,14 @@ use crate::wire::connection::ConnectionError;
 use crate::wire::frame::Frame;
 use crate::wire::record_batch::Lane;
 
-/// Inquiries of one slot under way at once, each with a connection; others wait.
+/// Inquiries of one slot under way at once, each with a connection; others wait their turn.
 const RUNNING_MAX: usize = 2;
+
+/// For how long an inquiry that takes longer is gone on with before others have their turn.
+const TIME_SLICE: Duration = Duration::from_secs(2);
+
+/// For how long a connection is kept for the next inquiry.
+const KEPT_FOR: Duration = Duration::from_secs(10);
 
 /// A question of a partition.
 #[derive(Debug)]
@@ -37,6 +43,15 @@ pub(super) struct Inquiry {
     pub question: Question,
     /// For the jitter of what is asked again.
     pub random: fastrand::Rng,
+    /// How far a scan has come in its earlier turns.
+    pub progress: Option<Progress>,
+}
+
+impl Inquiry {
+    /// Whether the partition still waits for it.
+    fn is_wanted(&self) -> bool {
+        self.partition.window().flight.as_ref().is_some_and(|flight| flight.inquiry == Some(self.number))
+    }
 }
 
 /// What came of one.
@@ -45,6 +60,21 @@ pub(super) struct Found {
     pub partition: Arc<Partition>,
     pub number: u32,
     pub finding: Finding,
+}
+
+/// What came of one turn.
+enum Turn {
+    Found(Finding),
+    /// It is to go on later.
+    Unfinished(Progress),
+}
+
+/// The end of a turn.
+struct Ended {
+    inquiry: Inquiry,
+    turn: Turn,
+    /// Nothing is unanswered on it.
+    connection: Option<BrokerConnection>,
 }
 
 /// Why nothing was found out.
@@ -87,10 +117,12 @@ impl InquiryError {
 }
 
 /// The inquiries of one slot. Dropping it ends them.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Inquiries {
     waiting: VecDeque<Inquiry>,
-    running: JoinSet<Found>,
+    running: JoinSet<Ended>,
+    /// Connections that nobody uses, with until when they are kept, longest kept first. No more than run at once.
+    kept: VecDeque<(Instant, BrokerConnection)>,
 }
 
 impl Inquiries {
@@ -106,52 +138,124 @@ impl Inquiries {
         while self.running.len() < RUNNING_MAX
             && let Some(inquiry) = self.waiting.pop_front()
         {
-            let (context, address) = (context.clone(), address.clone());
-            self.running.spawn(async move {
-                let Inquiry { partition, number, question, mut random } = inquiry;
-                let topic = &partition.topic().name;
-                let finding = find(&context, &address, &partition, question, &mut random).await.unwrap_or_else(|cause| {
-                    debug!(%topic, partition = partition.id(), error = %cause, "nothing found out about what was sent");
-                    cause.finding()
-                });
-                Found { partition, number, finding }
-            });
+            let kept = self.kept.pop_back().map(|(_, connection)| connection);
+            self.running.spawn(turn(context.clone(), address.clone(), kept, inquiry));
         }
     }
 
     /// The next one that has come to an end; waits for ever if none is under way. Cancel safe.
     pub async fn next(&mut self, context: &Arc<Context>, address: &HostPort) -> Found {
-        match self.running.join_next().await {
-            Some(Ok(found)) => {
-                self.start(context, address);
-                found
+        loop {
+            let Ended { inquiry, turn, connection } = tokio::select! {
+                biased;
+                ended = next_ended(&mut self.running) => ended,
+                () = until(self.kept.front().map(|(until, _)| *until)) => {
+                    self.kept.pop_front();
+                    continue;
+                }
+            };
+            self.kept.extend(connection.map(|connection| (Instant::now() + KEPT_FOR, connection)));
+            let found = match turn {
+                Turn::Found(finding) => Some(Found { partition: inquiry.partition, number: inquiry.number, finding }),
+                Turn::Unfinished(progress) => {
+                    let inquiry = Inquiry { progress: Some(progress), ..inquiry };
+                    self.waiting.extend(Some(inquiry).filter(Inquiry::is_wanted));
+                    None
+                }
+            };
+            self.start(context, address);
+            if let Some(found) = found {
+                return found;
             }
-            // A panic there is one here.
-            Some(Err(failed)) if failed.is_panic() => std::panic::resume_unwind(failed.into_panic()),
-            Some(Err(_)) | None => std::future::pending().await,
+        }
+    }
+}
+
+async fn next_ended(running: &mut JoinSet<Ended>) -> Ended {
+    match running.join_next().await {
+        Some(Ok(ended)) => ended,
+        // A panic there is one here.
+        Some(Err(failed)) if failed.is_panic() => std::panic::resume_unwind(failed.into_panic()),
+        Some(Err(_)) | None => std::future::pending().await,
+    }
+}
+
+/// One turn of an inquiry, over a connection that was kept, or another one if that has been closed meanwhile.
+async fn turn(
+    context: Arc<Context>,
+    address: HostPort,
+    mut kept: Option<BrokerConnection>,
+    mut inquiry: Inquiry,
+) -> Ended {
+    let outcome = loop {
+        let was_kept = kept.is_some();
+        let connection = match kept.take() {
+            Some(connection) => Ok(connection),
+            None => context.dialer.dial(&address).await.map_err(InquiryError::from),
+        };
+        match connection {
+            Ok(mut connection) => match find(&context, &mut connection, &mut inquiry).await {
+                Err(InquiryError::Connection(_)) if was_kept => {}
+                outcome => break outcome.map(|turn| (turn, connection)),
+            },
+            Err(cause) => break Err(cause),
+        }
+    };
+    match outcome {
+        Ok((turn, connection)) => Ended { inquiry, turn, connection: Some(connection) },
+        Err(cause) => {
+            let (topic, partition) = (&inquiry.partition.topic().name, inquiry.partition.id());
+            debug!(%topic, partition, error = %cause, "nothing found out about what was sent");
+            Ended { inquiry, turn: Turn::Found(cause.finding()), connection: None }
         }
     }
 }
 
 async fn find(
     context: &Context,
-    address: &HostPort,
-    partition: &Partition,
-    question: Question,
-    random: &mut fastrand::Rng,
-) -> Result<Finding, InquiryError> {
-    let mut connection = context.dialer.dial(address).await?;
+    connection: &mut BrokerConnection,
+    inquiry: &mut Inquiry,
+) -> Result<Turn, InquiryError> {
     let within = context.config.kafka.request_timeout;
-    match question {
-        Question::LastSequence(lane) => last_sequence(&mut connection, within, partition, lane).await,
+    let Inquiry { partition, question, random, progress, .. } = inquiry;
+    let epoch = || context.cluster.now().leader_epoch(&partition.topic().name, partition.id());
+    let finding = match question {
+        Question::LastSequence { acknowledged_end: Some(acknowledged_end), .. }
+            if ends_before(connection, within, partition, epoch(), *acknowledged_end).await? =>
+        {
+            Finding::Shrunk
+        }
+        Question::LastSequence { lane, .. } => last_sequence(connection, within, partition, *lane).await?,
         Question::Scan { from, sent } => {
-            let epoch = context.cluster.now().leader_epoch(&partition.topic().name, partition.id());
-            scan(&mut connection, within, partition, epoch, from, &sent).await
+            let scan = Scan { within, partition, from: *from, sent, turn_ends: Instant::now() + TIME_SLICE };
+            match scan.go_on(connection, epoch(), progress.take()).await? {
+                Scanned::Found(finding) => finding,
+                Scanned::Unfinished(progress) => return Ok(Turn::Unfinished(progress)),
+            }
         }
         Question::ProducerId => {
-            let id = identity::ask(&mut connection, within, context.retry_backoff(), random).await?;
-            Ok(Finding::ProducerId(id))
+            Finding::ProducerId(identity::ask(connection, within, context.retry_backoff(), random).await?)
         }
+    };
+    Ok(Turn::Found(finding))
+}
+
+/// Whether the leader's log ends before what was acknowledged. The log's end is asked for, and not where the epoch of the acknowledgement
+/// ended: answers to Produce do not say their epoch, and the end of one that is remembered too low would be a false alarm. So a log
+/// that has grown again since is not noticed here, but by the rounds of probes.
+async fn ends_before(
+    connection: &mut BrokerConnection,
+    within: Duration,
+    partition: &Partition,
+    epoch: Option<i32>,
+    acknowledged_end: i64,
+) -> Result<bool, InquiryError> {
+    let Some(epoch) = epoch else { return Ok(false) };
+    match log_end(connection, within, partition, epoch).await {
+        Ok(end) => Ok(end < acknowledged_end),
+        // Not every broker can say.
+        Err(cause) if cause.finding() == Finding::Unknown => Ok(false),
+        Err(cause) => Err(cause),
     }
 }
 

@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::flight::Finding;
 use super::inquiry::{InquiryError, call, pick};
 use super::sabotage::{Rule, holds};
@@ -25,51 +27,92 @@ const FETCH_BYTES: usize = 1 << 20;
 /// When nothing was ever acknowledged, the whole log would have to be read: no more than this of it is.
 const WHOLE_LOG_BYTES_MAX: usize = 64 << 20;
 
-/// Says which of `sent` is the last one in the log, whose leader is in `epoch`.
-pub(super) async fn scan(
-    connection: &mut BrokerConnection,
-    within: Duration,
-    partition: &Partition,
-    epoch: Option<i32>,
-    from: Option<i64>,
-    sent: &[Attempt],
-) -> Result<Finding, InquiryError> {
-    // Brokers that do not say their epochs cannot be held to one.
-    let Some(epoch) = epoch else { return Ok(Finding::Unknown) };
-    let end = log_end(connection, within, partition, epoch).await?;
-    if from.is_some_and(|from| end < from) {
-        return Ok(Finding::Shrunk);
-    }
-    let mut found = None;
-    let mut read_bytes = 0;
-    let mut at = from.unwrap_or(0);
-    while at < end {
-        let records = read(connection, within, partition, epoch, at).await?;
-        read_bytes += records.len();
-        if records.is_empty() && !holds(Rule::ScanToLogEnd) {
-            break;
-        }
-        if from.is_none() && read_bytes > WHOLE_LOG_BYTES_MAX {
-            return Ok(Finding::Unknown);
-        }
-        for seen in walk(&records) {
-            let seen = seen?;
-            let is_later =
-                |sent: &Attempt| found.is_none_or(|(last, _): (Attempt, i64)| comes_before(last.end(), sent.end()));
-            if let Some(sent) = sent.iter().find(|sent| is_same(sent, &seen) && is_later(sent)) {
-                found = Some((*sent, seen.base_offset));
+/// What is looked for, and where.
+pub(super) struct Scan<'a> {
+    pub within: Duration,
+    pub partition: &'a Partition,
+    /// The offset behind the last acknowledged batch, if one was acknowledged.
+    pub from: Option<i64>,
+    pub sent: &'a [Attempt],
+    /// From then on the first answer ends the turn.
+    pub turn_ends: Instant,
+}
+
+/// How far a scan has come.
+#[derive(Debug)]
+pub(super) struct Progress {
+    epoch: i32,
+    /// The log's end when the scan began.
+    end: i64,
+    at: i64,
+    read_bytes: usize,
+    found: Option<(Attempt, i64)>,
+}
+
+/// What came of a turn.
+pub(super) enum Scanned {
+    Found(Finding),
+    Unfinished(Progress),
+}
+
+impl Scan<'_> {
+    /// Says which of `sent` is the last one in the log, whose leader is in `epoch`; or how far it has come by the end of its turn. What was seen in
+    /// another epoch counts no longer.
+    pub async fn go_on(
+        &self,
+        connection: &mut BrokerConnection,
+        epoch: Option<i32>,
+        progress: Option<Progress>,
+    ) -> Result<Scanned, InquiryError> {
+        // Brokers that do not say their epochs cannot be held to one.
+        let Some(epoch) = epoch else { return Ok(Scanned::Found(Finding::Unknown)) };
+        let mut progress = match progress.filter(|progress| progress.epoch == epoch) {
+            Some(progress) => progress,
+            None => {
+                let end = log_end(connection, self.within, self.partition, epoch).await?;
+                Progress { epoch, end, at: self.from.unwrap_or(0), read_bytes: 0, found: None }
             }
-            at = at.max(seen.end());
+        };
+        if self.from.is_some_and(|from| progress.end < from) {
+            return Ok(Scanned::Found(Finding::Shrunk));
         }
+        while progress.at < progress.end {
+            let records = read(connection, self.within, self.partition, epoch, progress.at).await?;
+            progress.read_bytes += records.len();
+            if records.is_empty() && !holds(Rule::ScanToLogEnd) {
+                break;
+            }
+            if self.from.is_none() && progress.read_bytes > WHOLE_LOG_BYTES_MAX {
+                return Ok(Scanned::Found(Finding::Unknown));
+            }
+            self.look(&records, &mut progress)?;
+            if progress.at < progress.end && self.turn_ends <= Instant::now() {
+                return Ok(Scanned::Unfinished(progress));
+            }
+        }
+        Ok(Scanned::Found(progress.found.map_or(Finding::Absent, |(sent, offset)| Finding::There(sent, offset))))
     }
-    Ok(found.map_or(Finding::Absent, |(sent, offset)| Finding::There(sent, offset)))
+
+    fn look(&self, records: &bytes::Bytes, progress: &mut Progress) -> Result<(), InquiryError> {
+        for seen in walk(records) {
+            let seen = seen?;
+            let found = progress.found;
+            let is_later = |sent: &Attempt| found.is_none_or(|(last, _)| comes_before(last.end(), sent.end()));
+            if let Some(sent) = self.sent.iter().find(|sent| is_same(sent, &seen) && is_later(sent)) {
+                progress.found = Some((*sent, seen.base_offset));
+            }
+            progress.at = progress.at.max(seen.end());
+        }
+        Ok(())
+    }
 }
 
 fn is_same(sent: &Attempt, seen: &Seen) -> bool {
     seen.stamp == Some(sent.stamp) && seen.count == i64::from(sent.count)
 }
 
-async fn log_end(
+/// Where the leader's log ends in its own epoch, committed or not.
+pub(super) async fn log_end(
     connection: &mut BrokerConnection,
     within: Duration,
     partition: &Partition,

@@ -30,8 +30,13 @@ pub enum Next {
 /// What is to be found out before anything else is sent; nothing of the partition is in flight meanwhile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Question {
-    /// The last sequence number that the leader knows of a lane (DescribeProducers).
-    LastSequence(Lane),
+    /// The last sequence number that the leader knows of a lane (DescribeProducers), where its log does not end before what was acknowledged.
+    LastSequence {
+        /// The lane.
+        lane: Lane,
+        /// The offset behind the last acknowledged batch, if it is known.
+        acknowledged_end: Option<i64>,
+    },
     /// Which of these is the last one in Kafka's log, from `from` on to the log's end as the current leader has it.
     Scan {
         /// The offset behind the last acknowledged batch; `None`: none was acknowledged yet.

@@ -30,7 +30,7 @@ impl Window {
             flight.phase = Phase::Scan(Why::Resend);
         }
         let question = match flight.phase {
-            Phase::Ask => Question::LastSequence(self.lane?.lane),
+            Phase::Ask => Question::LastSequence { lane: self.lane?.lane, acknowledged_end: self.acknowledged_end },
             Phase::Scan(_) => {
                 let versions = flight.versions.iter().map(|version| version.attempt);
                 let sent = versions
@@ -65,10 +65,10 @@ impl Window {
         };
         match (phase, finding) {
             (Phase::NewId(side), Finding::ProducerId(id)) => self.use_id(id, side),
+            (Phase::Ask | Phase::Scan(_), Finding::Shrunk) => self.kafka_lost(terms, effects),
             (Phase::Ask, Finding::LastSequence(last)) => self.last_sequence_is(last, terms, effects),
             (Phase::Ask, _) => self.probe_all(terms, effects),
             (Phase::Scan(_), Finding::There(attempt, offset)) => self.succeeded(attempt, offset, terms.now, effects),
-            (Phase::Scan(_), Finding::Shrunk) => self.kafka_lost(terms, effects),
             (Phase::Scan(why), finding) => self.not_found(why, finding == Finding::Absent, terms, effects),
             (Phase::NewId(_), _) => {
                 let message = "all epochs of the producer id are used up, and no broker gives another one".to_owned();

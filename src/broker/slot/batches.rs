@@ -61,8 +61,13 @@ impl Slot {
             }
             Next::Inquire => {
                 if let Some((number, question)) = window.inquire() {
-                    let inquiry =
-                        Inquiry { partition: partition.clone(), number, question, random: self.random.fork() };
+                    let inquiry = Inquiry {
+                        partition: partition.clone(),
+                        number,
+                        question,
+                        random: self.random.fork(),
+                        progress: None,
+                    };
                     self.inquiries.ask(&self.context, &self.address, inquiry);
                 }
                 None

@@ -121,6 +121,28 @@ async fn a_log_that_ends_before_what_was_acknowledged_says_so_too() {
     assert_eq!(bench.counted(), 5);
 }
 
+/// Asked for together with the last number, so after the first 45 and without a round more.
+#[tokio::test]
+async fn a_log_that_ends_before_what_was_acknowledged_is_noticed_at_the_first_45() {
+    let (mut bench, five) = Bench::five();
+    for attempt in &five {
+        bench.answer(*attempt, NONE);
+    }
+    let next = bench.send_new(2, Side::Fresh).unwrap();
+    bench.reads = true;
+    bench.adopt(2);
+    assert_eq!(bench.resend(), Some(next));
+    bench.answer(next, OUT_OF_ORDER_SEQUENCE_NUMBER);
+    let (number, question) = bench.question().unwrap();
+    let asked = Question::LastSequence { lane: next.stamp.lane, acknowledged_end: Some(bench.end) };
+    assert_eq!(question, asked);
+    bench.effects.clear();
+    let mut terms = terms(bench.now, &mut bench.random, None);
+    bench.window.found(number, Finding::Shrunk, &mut terms, &mut bench.effects);
+    assert!(bench.effects.iter().any(|effect| matches!(effect, Effect::KafkaLost)));
+    assert_eq!(bench.counted(), 2);
+}
+
 #[tokio::test]
 async fn a_question_that_fails_begins_the_ladder_anew_and_one_that_always_fails_is_done_without() {
     let (mut bench, five) = Bench::five();

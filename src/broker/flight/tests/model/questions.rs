@@ -23,7 +23,8 @@ impl World {
             Question::ProducerId => return Err("out of epochs".into()),
             _ if self.climate.unreadable => Finding::Unknown,
             _ if !is_led_here => Finding::Failed,
-            Question::LastSequence(lane) => {
+            Question::LastSequence { acknowledged_end: Some(end), .. } if self.brokers.end() < end => Finding::Shrunk,
+            Question::LastSequence { lane, .. } => {
                 let last = self.brokers.last_sequence(lane);
                 if self.without == Without::SuccessProves
                     && let Some(proven) = self.window.batches.iter().find(|b| Some(last_of(b)) == last)
