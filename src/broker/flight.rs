@@ -99,14 +99,25 @@ impl Window {
         }
     }
 
-    /// Looks at the clocks: with nothing newer than `old_before`, a batch is old. To be called before each send.
-    pub fn age(&mut self, old_before: Option<TimestampMs>, effects: &mut Vec<Effect>) {
+    /// Looks at the clocks. A batch with nothing newer than `old_before` is old. Where brokers stamp what they append, no record is old; but what was
+    /// sent before `forgotten_before` and is in doubt since may be there with a stamp as old, and its producer be forgotten. To be called before each send.
+    pub fn age(
+        &mut self,
+        old_before: Option<TimestampMs>,
+        forgotten_before: Option<TimestampMs>,
+        effects: &mut Vec<Effect>,
+    ) {
         let is_old = |newest: TimestampMs| old_before.is_some_and(|limit| newest < limit);
+        let is_forgotten = |batch: &Batch| {
+            let sent = batch.first_sent.unwrap_or(batch.max_timestamp);
+            batch.in_doubt && forgotten_before.is_some_and(|limit| sent < limit)
+        };
         if let Some(built) = &mut self.built {
             built.side = if is_old(built.sealed.max_timestamp()) { Side::Old } else { Side::Fresh };
         }
         let counted_until = self.counted_until;
-        for batch in self.batches.iter_mut().filter(|batch| batch.side == Side::Fresh && is_old(batch.max_timestamp)) {
+        let is_too_old = |batch: &&mut Batch| is_old(batch.max_timestamp) || is_forgotten(batch);
+        for batch in self.batches.iter_mut().filter(|batch| batch.side == Side::Fresh).filter(is_too_old) {
             batch.side = Side::Old;
             if batch.lost {
                 count(batch, counted_until, DuplicateCause::Old, effects);
@@ -184,8 +195,11 @@ impl Window {
         })
     }
 
-    /// It has been handed to the connection.
-    pub fn sent(&mut self, attempt: Attempt) {
+    /// It has been handed to the connection, at `wall` by the wall clock.
+    pub fn sent(&mut self, attempt: Attempt, wall: TimestampMs) {
+        if let Some(batch) = self.batches.iter_mut().find(|batch| batch.attempt() == attempt) {
+            batch.first_sent.get_or_insert(wall);
+        }
         if let Some(flight) = &mut self.flight {
             flight.in_flight.push_back(attempt);
             flight.scanned = false;

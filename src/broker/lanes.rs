@@ -142,6 +142,7 @@ pub(super) fn numbered(sealed: SealedBatch, marks: Vec<Mark>, stamp: Stamp, side
         count,
         side,
         max_timestamp,
+        first_sent: None,
         marks,
         charged,
         in_doubt: false,

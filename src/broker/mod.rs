@@ -141,6 +141,12 @@ impl Context {
         (!topic.has_log_append_time()).then(|| (self.clock)().saturating_add(clock_ahead) - age)
     }
 
+    /// On a topic whose records brokers stamp: what was sent before this, and is in doubt, may be forgotten.
+    fn forgotten_before(&self, topic: &TopicInfo) -> Option<TimestampMs> {
+        let age = self.forgotten_after().as_millis() as i64;
+        topic.has_log_append_time().then(|| (self.clock)() - age)
+    }
+
     /// What holds now while an answer for a partition of `topic` is acted on.
     fn terms<'a>(&self, topic: &TopicInfo, now: Instant, clock_ahead: i64, random: &'a mut fastrand::Rng) -> Terms<'a> {
         Terms {

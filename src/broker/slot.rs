@@ -266,7 +266,7 @@ impl Slot {
                 partition: partition.id(),
                 records: batch,
             });
-            window.sent(attempt);
+            window.sent(attempt, (self.context.clock)());
             window.listing = Listing::None;
             drop(window);
             parts.push((partition, attempt));

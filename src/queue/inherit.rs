@@ -208,6 +208,7 @@ impl Part {
             count: self.count,
             side: Side::Fresh,
             max_timestamp,
+            first_sent: None,
             marks: Vec::new(),
             charged,
             // The earlier start's connections are lost: what was on them may still be carried out.

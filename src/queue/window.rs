@@ -98,6 +98,8 @@ pub struct Batch {
     pub side: Side,
     /// Its newest record's timestamp.
     pub max_timestamp: TimestampMs,
+    /// By the wall clock, when it was sent first by this start of the daemon.
+    pub first_sent: Option<TimestampMs>,
     /// Receipts of its records.
     pub marks: Vec<Mark>,
     /// What it is charged in the memory budget.

@@ -61,14 +61,22 @@ impl Window {
             let (attempt, bytes, charged) = (whole.attempt(), whole.bytes.clone(), whole.charged);
             flight.versions.push(Version { attempt, bytes, charged });
         }
-        let Batch { stamp, side, counted, lost, restamped, mut first_index, .. } = whole;
+        let Batch { stamp, side, first_sent, counted, lost, restamped, mut first_index, .. } = whole;
         let note = self.first_note();
         let mut sequence = stamp.base_sequence;
         let mut more = 0;
         for (place, (sealed, marks)) in with_marks(pieces, whole.marks).into_iter().enumerate() {
             let stamp = Stamp { base_sequence: sequence, ..stamp };
             sequence = next_sequence(sequence, sealed.count());
-            let batch = Batch { counted, lost, restamped, first_index, note, ..numbered(sealed, marks, stamp, side) };
+            let batch = Batch {
+                first_sent,
+                counted,
+                lost,
+                restamped,
+                first_index,
+                note,
+                ..numbered(sealed, marks, stamp, side)
+            };
             first_index += u64::from(batch.count);
             more += batch.charged;
             self.batches.insert(place, batch);

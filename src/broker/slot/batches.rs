@@ -22,7 +22,9 @@ impl Slot {
     ) -> Option<Attempt> {
         let forgotten_after = self.context.forgotten_after();
         window.adopt(link.id, partition.topic().id(), now, forgotten_after, &mut self.effects);
-        window.age(self.context.old_before(partition.topic(), self.clock_ahead), &mut self.effects);
+        let old_before = self.context.old_before(partition.topic(), self.clock_ahead);
+        let forgotten_before = self.context.forgotten_before(partition.topic());
+        window.age(old_before, forgotten_before, &mut self.effects);
         let attempt = self.next_attempt(partition, window, link, now)?;
         window.may_leave(attempt, &mut self.effects).then_some(attempt)
     }

@@ -47,7 +47,7 @@ impl Bench {
             self.next += records;
         }
         let attempt = if self.window.may_send_built() { self.window.seal_built(IDS)? } else { return None };
-        self.window.sent(attempt);
+        self.window.sent(attempt, 0);
         Some(attempt)
     }
 
@@ -69,7 +69,7 @@ impl Bench {
             Next::New if self.window.built.is_some() && self.window.may_send_built() => self.window.seal_built(IDS)?,
             _ => return None,
         };
-        self.window.sent(attempt);
+        self.window.sent(attempt, 0);
         Some(attempt)
     }
 

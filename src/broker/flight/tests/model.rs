@@ -120,7 +120,7 @@ impl World {
         let connection = ConnectionId(self.connection);
         self.window.adopt(connection, TOPIC, self.now, HALF_EXPIRY, &mut effects);
         if self.without != Without::IdOfTheOld {
-            self.window.age(Some(OLD + 1), &mut effects);
+            self.window.age(Some(OLD + 1), None, &mut effects);
         }
         self.carry_out(effects)
     }
@@ -241,7 +241,7 @@ impl World {
         }
         let bytes = self.window.bytes_of(&attempt).ok_or("what is to be sent is not there")?.clone();
         self.line.requests.push_back((attempt, bytes));
-        self.window.sent(attempt);
+        self.window.sent(attempt, 0);
         self.check_window()
     }
 

@@ -145,11 +145,11 @@ async fn a_batch_with_an_old_record_in_it_is_cut_under_new_numbers_and_by_side()
     bench.window.built = Some(mixed);
     let whole = bench.send_new(0, Side::Fresh).unwrap();
     bench.answer(whole, MESSAGE_TOO_LARGE);
-    bench.window.age(bench.old_before, &mut bench.effects);
+    bench.window.age(bench.old_before, None, &mut bench.effects);
     let old = bench.resend().unwrap();
     assert_eq!((old.stamp.lane, old.count), (Lane { producer_id: IDS.old, epoch: 0 }, 2));
     bench.answer(old, NONE);
-    bench.window.age(bench.old_before, &mut bench.effects);
+    bench.window.age(bench.old_before, None, &mut bench.effects);
     let fresh = bench.resend().unwrap();
     assert_eq!((fresh.stamp.lane, fresh.count), (Lane { producer_id: IDS.fresh, epoch: 2 }, 2));
 }

@@ -179,7 +179,7 @@ async fn a_batch_that_grows_old_while_it_waits_flies_alone_and_is_looked_for_bef
     let first = bench.send_new(0, Side::Fresh).unwrap();
     assert_eq!(first.stamp.lane.producer_id, IDS.fresh);
     bench.answer(first, REQUEST_TIMED_OUT);
-    bench.window.age(Some(200), &mut bench.effects);
+    bench.window.age(Some(200), None, &mut bench.effects);
     assert!(bench.question().is_some_and(|(_, question)| matches!(question, Question::Scan { .. })));
     bench.window.flight.as_mut().unwrap().inquiry = None;
     bench.find(Finding::Absent);
@@ -190,12 +190,32 @@ async fn a_batch_that_grows_old_while_it_waits_flies_alone_and_is_looked_for_bef
     assert_eq!(next.stamp, Stamp { lane: Lane { producer_id: IDS.fresh, epoch: 1 }, base_sequence: 0 });
 }
 
+/// Brokers forget a producer by the stamps of its batches, which are theirs on such a topic.
+#[tokio::test]
+async fn where_brokers_stamp_what_they_append_doubt_that_outlives_their_memory_is_looked_into_and_counted() {
+    let mut bench = Bench { reads: true, ..Bench::new() };
+    let first = bench.send_new(1, Side::Fresh).unwrap();
+    bench.window.age(None, Some(1), &mut bench.effects);
+    bench.answer(first, REQUEST_TIMED_OUT);
+    bench.window.age(None, Some(0), &mut bench.effects);
+    bench.wait();
+    assert_eq!(bench.window.next(bench.now), Next::Resend(first), "brokers still remember it");
+    bench.window.age(None, Some(1), &mut bench.effects);
+    assert!(bench.question().is_some_and(|(_, question)| matches!(question, Question::Scan { .. })));
+    assert_eq!(bench.counted(), 0);
+    bench.adopt(2);
+    let second = bench.window.batches[0].attempt();
+    bench.window.sent(second, 0);
+    bench.adopt(3);
+    assert_eq!(bench.counted(), 1, "what was on a lost connection may come after it is forgotten");
+}
+
 #[tokio::test]
 async fn the_side_is_decided_when_a_batch_is_first_sent() {
     let mut bench = Bench::new();
     let mut built = built_of(0..1, |_| 150);
     built.side = Side::Fresh;
     bench.window.built = Some(built);
-    bench.window.age(Some(200), &mut bench.effects);
+    bench.window.age(Some(200), None, &mut bench.effects);
     assert_eq!(bench.send_new(0, Side::Fresh).unwrap().stamp.lane.producer_id, IDS.old);
 }
