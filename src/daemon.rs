@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use nix::time::{ClockId, clock_gettime};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
@@ -184,7 +185,7 @@ fn start(config: &Arc<Config>, handed_over: HandedOver) -> Result<Parts, Failure
         ledger.clone(),
         cluster.clone(),
         dialer,
-        now,
+        broker::Clocks { wall: now, since_boot },
     );
     let counters = Arc::new(ingest::Counters::default());
     let (dead_letters, graveyard) = match &config.backlog.directory {
@@ -366,6 +367,11 @@ impl Parts {
             _ => self.topics.all().iter().map(|topic| status::held_in_memory_only(topic)).sum(),
         }
     }
+}
+
+/// The time since the machine was started, suspended or not; where there is no such clock it stands still, and no suspend is noticed.
+fn since_boot() -> Duration {
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
 }
 
 /// The wall clock, in Kafka's milliseconds.

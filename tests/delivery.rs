@@ -1,11 +1,12 @@
 //! From the router to the brokers, without sockets and processes: what only shows when the parts run together.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use forebay::broker;
 use forebay::broker::slot::{Place, Slot};
+use forebay::broker::{self, Clocks};
 use forebay::cluster::{self, dial::Dialer};
 use forebay::config::{Config, HostPort};
 use forebay::devbroker::{At, DevCluster, Settings};
@@ -36,14 +37,24 @@ fn now() -> i64 {
     since.expect("after 1970").as_millis() as i64
 }
 
+const CLOCKS: Clocks = Clocks { wall: now, since_boot: || Duration::ZERO };
+
 fn start(cluster: &DevCluster, mend: impl FnOnce(&mut Config)) -> Running {
-    let (running, context) = start_without_brokers(cluster, mend);
+    start_by(CLOCKS, cluster, mend)
+}
+
+fn start_by(clocks: Clocks, cluster: &DevCluster, mend: impl FnOnce(&mut Config)) -> Running {
+    let (running, context) = start_without_brokers(clocks, cluster, mend);
     tokio::spawn(broker::supervise(context, fastrand::Rng::with_seed(8), running.stop.clone()));
     running
 }
 
 /// Nobody sends anything yet.
-fn start_without_brokers(cluster: &DevCluster, mend: impl FnOnce(&mut Config)) -> (Running, Arc<broker::Context>) {
+fn start_without_brokers(
+    clocks: Clocks,
+    cluster: &DevCluster,
+    mend: impl FnOnce(&mut Config),
+) -> (Running, Arc<broker::Context>) {
     let mut config = Config::default();
     config.kafka.bootstrap_servers = cluster
         .bootstrap_servers()
@@ -65,7 +76,7 @@ fn start_without_brokers(cluster: &DevCluster, mend: impl FnOnce(&mut Config)) -
     let (metadata, handle) = cluster::metadata_task(config.clone(), topics.clone(), dialer.clone(), random.fork());
     tokio::spawn(metadata.run(stop.clone()));
     tokio::spawn(placer::run(router.clone(), handle.clone(), random.fork(), stop.clone()));
-    let context = broker::Context::new(config, topics, budget.clone(), ledger.clone(), handle, dialer, now);
+    let context = broker::Context::new(config, topics, budget.clone(), ledger.clone(), handle, dialer, clocks);
     (Running { router, ledger, budget, stop }, context)
 }
 
@@ -181,10 +192,36 @@ async fn trouble_loses_and_doubles_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wall_clock_that_is_set_brings_new_producer_ids_and_loses_and_doubles_nothing() {
+    static AHEAD: AtomicI64 = AtomicI64::new(0);
+    let cluster = DevCluster::start(Settings { brokers: 3, ..Settings::default() }).await.expect("started");
+    for topic in ["a", "b"] {
+        cluster.create_topic(topic, 6).expect("created");
+    }
+    let clocks = Clocks { wall: || now() + AHEAD.load(Ordering::Relaxed), ..CLOCKS };
+    let running = start_by(clocks, &cluster, |_| {});
+    for topics in [&["a"], &["b"]] {
+        write(&running, 4, 500, topics).await;
+        settled(&running).await;
+        check(&cluster, 4, 500, topics);
+        AHEAD.fetch_add(2 * 60 * 1000, Ordering::Relaxed);
+    }
+    let balance = running.ledger.balance();
+    assert_eq!((balance.delivered, balance.possible_duplicates), (4_000, 0));
+    let cluster = &cluster;
+    let ids_of = |topic| {
+        let producers = (0..6).flat_map(move |partition| cluster.producers(topic, partition).expect("there"));
+        producers.map(|producer| producer.lane.producer_id).collect::<HashSet<i64>>()
+    };
+    let (before, after) = (ids_of("a"), ids_of("b"));
+    assert!(!after.is_empty() && before.is_disjoint(&after), "{before:?} before, {after:?} after");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_task_that_is_dropped_leaves_nothing_in_flight_and_the_next_one_goes_on() {
     let cluster = DevCluster::start(Settings::default()).await.expect("started");
     cluster.create_topic("a", 1).expect("created");
-    let (running, context) = start_without_brokers(&cluster, |_| {});
+    let (running, context) = start_without_brokers(CLOCKS, &cluster, |_| {});
     write(&running, 2, 500, &["a"]).await;
     let topic = running.router.topics().all().first().expect("the topic is known").clone();
     let placed = async {

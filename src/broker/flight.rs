@@ -170,6 +170,8 @@ impl Window {
             Some(batch) => Next::Resend(batch.attempt()),
             None if self.batches.len() >= MAX_BATCHES || others_fly && oldest_is_old => Next::Nothing,
             None if self.is_in_doubt() => Next::Nothing,
+            // New producer ids are wanted, for which the window is to become empty.
+            None if !self.batches.is_empty() && self.ids_of != self.ids_wanted => Next::Nothing,
             None => Next::New,
         }
     }

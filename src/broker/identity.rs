@@ -1,11 +1,12 @@
 //! The two producer ids that the daemon takes at each start: one for fresh batches, one for old ones.
 //!
-//! They are asked of whichever broker is connected to first, once. A new start has new ones, so that nothing that an earlier
-//! process has sent can be mistaken for something of this one.
+//! They are asked of whichever broker is connected to first, once, and once more each time that the clocks have jumped (`clocks`). A new
+//! start has new ones, so that nothing that an earlier process has sent can be mistaken for something of this one.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 
 use super::lanes::ProducerIds;
@@ -44,10 +45,24 @@ pub enum IdentityError {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Identity(OnceCell<ProducerIds>);
+pub struct Identity {
+    /// How often the ids were given up.
+    generation: AtomicU32,
+    ids: Mutex<Option<ProducerIds>>,
+}
 
 impl Identity {
-    /// The ids, asked for on `connection` if nobody has yet. Brokers that are not ready yet (error 14 on the first request of
+    /// Gives the ids up: from now on there are others.
+    pub fn renew(&self) {
+        self.generation.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether these have been given up.
+    pub fn is_past(&self, ids: ProducerIds) -> bool {
+        ids.generation != self.generation.load(Ordering::Relaxed)
+    }
+
+    /// The ids, asked for on `connection` if nobody has yet, while others wait for that. Brokers that are not ready yet (error 14 on the first request of
     /// a new cluster) are asked again. Cancel safe: a connection with an unanswered request must then be closed.
     pub async fn get(
         &self,
@@ -56,12 +71,15 @@ impl Identity {
         backoff: Backoff,
         random: &mut fastrand::Rng,
     ) -> Result<ProducerIds, IdentityError> {
-        let ask = async {
-            let fresh = ask(connection, within, backoff, random).await?;
-            let old = ask(connection, within, backoff, random).await?;
-            Ok(ProducerIds { fresh, old })
-        };
-        self.0.get_or_try_init(|| ask).await.copied()
+        let mut ids = self.ids.lock().await;
+        if let Some(present) = ids.filter(|ids| !self.is_past(*ids)) {
+            return Ok(present);
+        }
+        // Before they are asked for: what is given up meanwhile is asked for anew.
+        let generation = self.generation.load(Ordering::Relaxed);
+        let fresh = ask(connection, within, backoff, random).await?;
+        let old = ask(connection, within, backoff, random).await?;
+        Ok(*ids.insert(ProducerIds { fresh, old, generation }))
     }
 }
 

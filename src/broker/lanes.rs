@@ -19,6 +19,8 @@ pub struct ProducerIds {
     pub fresh: i64,
     /// For old ones.
     pub old: i64,
+    /// How often the daemon had given up others before it had these.
+    pub generation: u32,
 }
 
 impl ProducerIds {
@@ -31,6 +33,23 @@ impl ProducerIds {
 }
 
 impl Window {
+    /// The daemon's producer ids are of this generation now: the partition goes over to them as soon as nothing that was sent is unsettled, and no new
+    /// epoch is the fence against what was.
+    pub(super) fn go_over_to(&mut self, generation: u32) {
+        self.ids_wanted = generation;
+        let is_fence = self.lane.is_some_and(|lane| lane.inherited || !lane.proven);
+        let asks = self.flight.as_ref().is_some_and(|flight| matches!(flight.phase, Phase::NewId(_)));
+        if self.ids_of == generation || !self.batches.is_empty() || is_fence || asks {
+            return;
+        }
+        self.ids_of = generation;
+        self.lane = None;
+        self.next_epoch = [0; 2];
+        if let Some(flight) = &mut self.flight {
+            flight.own_ids = [None; 2];
+        }
+    }
+
     /// Numbers the batch in `built`, which becomes the newest of the window. None if it needs a new lane and all epochs of the
     /// producer id are used up: it then waits for another id.
     pub fn seal_built(&mut self, ids: ProducerIds) -> Option<Attempt> {

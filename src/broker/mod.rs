@@ -10,6 +10,7 @@
 //! connection, or that is closed; partitions whose leader did not change never pause. It never sees clients.
 
 mod carry_out;
+mod clocks;
 pub mod flight;
 mod giving_up;
 pub mod identity;
@@ -31,6 +32,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
+use tracing::warn;
 
 use crate::backoff::Backoff;
 use crate::cluster::Cluster;
@@ -43,6 +45,7 @@ use crate::queue::window::ConnectionId;
 use crate::record::TimestampMs;
 use crate::store::dead_letters::DeadLetters;
 
+pub use clocks::Clocks;
 pub use supervisor::supervise;
 
 use flight::Terms;
@@ -67,6 +70,7 @@ pub struct Context {
     /// Where what Kafka refuses for good is kept; without it, it is counted and thrown away.
     dead_letters: OnceLock<DeadLetters>,
     identity: identity::Identity,
+    watch: clocks::Watch,
     connections: AtomicU64,
     draining: AtomicBool,
     said: carry_out::Said,
@@ -81,7 +85,7 @@ impl Context {
         ledger: Arc<Ledger>,
         cluster: Cluster,
         dialer: Dialer,
-        clock: fn() -> TimestampMs,
+        clocks: Clocks,
     ) -> Arc<Self> {
         Arc::new(Context {
             config,
@@ -90,9 +94,10 @@ impl Context {
             ledger,
             cluster,
             dialer,
-            clock,
+            clock: clocks.wall,
             dead_letters: OnceLock::new(),
             identity: identity::Identity::default(),
+            watch: clocks::Watch::new(clocks),
             connections: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             said: carry_out::Said::default(),
@@ -117,6 +122,20 @@ impl Context {
 
     fn is_hurried(&self) -> bool {
         self.is_draining() || self.budget.is_pressed()
+    }
+
+    /// After a jump there are to be other producer ids.
+    fn look_at_clocks(&self) {
+        if let Some(jump) = self.watch.look() {
+            warn!(?jump, "the clocks have jumped: new producer ids are used as soon as what was sent is settled");
+            self.identity.renew();
+        }
+    }
+
+    /// Whether these producer ids are no longer to be used, by what the clocks say now.
+    fn are_given_up(&self, ids: lanes::ProducerIds) -> bool {
+        self.look_at_clocks();
+        self.identity.is_past(ids)
     }
 
     fn next_connection(&self) -> ConnectionId {

@@ -104,6 +104,9 @@ impl Slot {
             if let Ended::Stopped = ended {
                 return;
             }
+            if let Ended::IdsGivenUp = ended {
+                continue;
+            }
             if let Ended::Connection(ConnectionError::Closed) = ended {
                 // Brokers close what is idle (connections.max.idle.ms).
                 debug!(broker = self.drainer.broker, "connection closed by the broker while idle");
@@ -163,12 +166,18 @@ impl Slot {
             if late.is_some_and(|late| late <= Instant::now()) {
                 self.evade();
             }
-            if let Err(cause) = self.send_while_there_is_room(&mut link) {
+            // The next connection asks for others. What is in flight is waited for, so that nothing comes to be in doubt by it.
+            let must_renew = self.schedule.queued() > 0 && self.context.are_given_up(link.ids);
+            if must_renew && link.pending.requests.is_empty() {
+                break Ended::IdsGivenUp;
+            }
+            if !must_renew && let Err(cause) = self.send_while_there_is_room(&mut link) {
                 break cause.into();
             }
             let deadline = link.pending.requests.front().map(|request| request.deadline);
-            let throttled = link.throttled_until.filter(|_| self.schedule.queued() > 0);
-            let late = late.filter(|late| *late > Instant::now());
+            let now = Instant::now();
+            let throttled = link.throttled_until.filter(|until| *until > now && self.schedule.queued() > 0);
+            let late = late.filter(|late| *late > now);
             let timer = [deadline, throttled, late, self.schedule.next_timer()].into_iter().flatten().min();
             tokio::select! {
                 biased;

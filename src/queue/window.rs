@@ -168,6 +168,10 @@ pub struct Window {
     pub lane: Option<LaneState>,
     /// The next epoch of the partition's two producer ids, fresh and old; one more than `i16::MAX` when all are used up.
     pub next_epoch: [u16; 2],
+    /// Of which generation the daemon's producer ids are that those epochs count for, and of which they are to be.
+    pub ids_of: u32,
+    /// See [`Window::ids_of`].
+    pub ids_wanted: u32,
     /// The flight; absent when there is nothing to remember.
     pub flight: Option<Box<Flight>>,
     /// The drainer's list.

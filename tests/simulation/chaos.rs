@@ -7,6 +7,7 @@ use forebay::wire::codes;
 use tokio::time::{Instant, sleep};
 
 use crate::clients::topic_name;
+use crate::clock;
 use crate::kafka::{Kafka, Ordered, State};
 use crate::plan::{Fault, Plan};
 
@@ -119,6 +120,9 @@ fn strike(state: &mut State, kafka: &Kafka, fault: Fault, plan: &Arc<Plan>, rand
             let mut random = random.fork();
             later(kafka, pause, move |state| set_rules(state, &topic, fault, false, &mut random));
         }
+        Fault::Clocks if random.bool() => clock::suspend(Duration::from_secs(random.u64(1..3_600))),
+        // Not by so much that brokers could forget what is not old here.
+        Fault::Clocks => clock::set_local(random.i64(-7_200_000..7_200_000)),
         // Said of the whole schedule.
         Fault::Old | Fault::Unclean => {}
     }

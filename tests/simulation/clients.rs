@@ -38,7 +38,7 @@ pub async fn write(mut outlet: Outlet, client: u32, plan: Arc<Plan>, book: Book,
             let key = random.bool().then(|| format!("key-{}", random.u8(..5)));
             let age = if written.is_old { OLD } else { Duration::ZERO };
             let record = Record {
-                timestamp: clock::now_ms() - age.as_millis() as i64,
+                timestamp: clock::local_ms() - age.as_millis() as i64,
                 stamped_here: false,
                 key: key.as_deref().map(str::as_bytes),
                 value: Some(&value),

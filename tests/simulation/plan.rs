@@ -45,9 +45,11 @@ pub enum Fault {
     Old,
     /// Any replica may lead, where none in sync is left.
     Unclean,
+    /// The clock of forebay's host is set, or the host suspended.
+    Clocks,
 }
 
-/// All faults, and in how many of 16 schedules each can happen.
+/// All faults but the last, and in how many of 16 schedules each can happen.
 const FAULTS: [(Fault, u8); 16] = [
     (Fault::Cut, 11),
     (Fault::Stall, 5),
@@ -89,7 +91,8 @@ pub struct Plan {
 impl Plan {
     /// The plan of a seed. What is drawn later is not changed by it.
     pub fn draw(random: &mut fastrand::Rng) -> Self {
-        let faults: Vec<Fault> = FAULTS.iter().filter(|(_, of_16)| random.u8(..16) < *of_16).map(|(f, _)| *f).collect();
+        let mut faults: Vec<Fault> =
+            FAULTS.iter().filter(|(_, of_16)| random.u8(..16) < *of_16).map(|(f, _)| *f).collect();
         let ms = |random: &mut fastrand::Rng, from: u64, to: u64| Duration::from_millis(random.u64(from..=to));
         let has = |fault| faults.contains(&fault);
         let settings = Settings {
@@ -107,7 +110,11 @@ impl Plan {
         let topics: Vec<usize> = (0..random.usize(1..=2)).map(|_| random.usize(1..=3)).collect();
         // A generator of their own, so that what else is drawn of a seed is as it was without them.
         let mut of_rules = fastrand::Rng::with_seed(!random.clone().u64(..));
+        let mut of_clocks = fastrand::Rng::with_seed(of_rules.clone().u64(..));
         let rules: Vec<Rules> = topics.iter().map(|_| Rules::draw(&mut of_rules, has(Fault::Deletion))).collect();
+        if of_clocks.u8(..16) < 3 {
+            faults.push(Fault::Clocks);
+        }
         Plan {
             topics,
             clients: random.u32(1..=3),

@@ -85,7 +85,8 @@ fn start(plan: &Plan, kafka: &Kafka, random: &mut fastrand::Rng) -> Forebay {
     let (metadata, cluster) = cluster::metadata_task(config.clone(), topics.clone(), dialer.clone(), random.fork());
     tokio::spawn(metadata.run(stop.clone()));
     tokio::spawn(placer::run(router.clone(), cluster.clone(), random.fork(), stop.clone()));
-    let context = broker::Context::new(config, topics, budget.clone(), ledger.clone(), cluster, dialer, clock::now_ms);
+    let clocks = broker::Clocks { wall: clock::local_ms, since_boot: clock::since_boot };
+    let context = broker::Context::new(config, topics, budget.clone(), ledger.clone(), cluster, dialer, clocks);
     let supervising = broker::supervise(context, random.fork(), stop.clone());
     let supervisor = tokio::spawn(async move { supervising.await.map_err(|failed| failed.to_string()) });
     Forebay { router, ledger, budget, stop, supervisor }

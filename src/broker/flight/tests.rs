@@ -21,7 +21,7 @@ use crate::record::{Record, Run, TimestampMs};
 use crate::wire::codec::Codec;
 use crate::wire::record_batch::{BatchBuilder, records};
 
-const IDS: ProducerIds = ProducerIds { fresh: 100, old: 200 };
+const IDS: ProducerIds = ProducerIds { fresh: 100, old: 200, generation: 0 };
 const TOPIC: Uuid = Uuid::nil();
 const BACKOFF: Backoff = Backoff { first: Duration::from_millis(1), max: Duration::from_millis(8) };
 const HALF_EXPIRY: Duration = Duration::from_secs(3600);

@@ -22,6 +22,7 @@ impl Slot {
     ) -> Option<Attempt> {
         let forgotten_after = self.context.forgotten_after();
         window.adopt(link.id, partition.topic().id(), now, forgotten_after, &mut self.effects);
+        window.go_over_to(link.ids.generation);
         let old_before = self.context.old_before(partition.topic(), self.clock_ahead);
         let forgotten_before = self.context.forgotten_before(partition.topic());
         window.age(old_before, forgotten_before, &mut self.effects);

@@ -79,6 +79,7 @@ impl Link {
         let mut connection = context.dialer.dial(address).await?;
         let version = connection.versions().pick(ApiKey::Produce, produce::VERSIONS).ok_or(Ended::Version)?;
         let backoff = context.retry_backoff();
+        context.look_at_clocks();
         let ids =
             context.identity.get(&mut connection, context.config.kafka.request_timeout, backoff, &mut random).await?;
         let id = context.next_connection();
@@ -106,4 +107,7 @@ pub(super) enum Ended {
     Wire(#[from] WireError),
     #[error("it answers what was not asked")]
     Unasked,
+    /// Everything was answered.
+    #[error("the producer ids were given up")]
+    IdsGivenUp,
 }

@@ -190,6 +190,53 @@ async fn a_batch_that_grows_old_while_it_waits_flies_alone_and_is_looked_for_bef
     assert_eq!(next.stamp, Stamp { lane: Lane { producer_id: IDS.fresh, epoch: 1 }, base_sequence: 0 });
 }
 
+#[tokio::test]
+async fn after_a_jump_of_the_clocks_new_producer_ids_are_used_once_all_that_was_sent_is_settled() {
+    const OTHERS: ProducerIds = ProducerIds { fresh: 300, old: 400, generation: 1 };
+    let (mut bench, five) = Bench::five();
+    bench.adopt(2);
+    bench.window.go_over_to(1);
+    for (place, attempt) in five.into_iter().enumerate() {
+        assert_eq!(bench.resend(), Some(attempt), "in its own lane");
+        assert_ne!(bench.window.next(bench.now), Next::New, "behind {place}");
+        bench.answer(attempt, NONE);
+    }
+    bench.window.built = Some(built(20..21, Side::Fresh));
+    bench.window.go_over_to(1);
+    assert_eq!(bench.window.next(bench.now), Next::New);
+    let next = bench.window.seal_built(OTHERS).unwrap();
+    assert_eq!(next.stamp, Stamp { lane: Lane { producer_id: 300, epoch: 0 }, base_sequence: 0 });
+}
+
+#[tokio::test]
+async fn nothing_new_is_sent_behind_what_is_in_flight_while_other_producer_ids_are_wanted() {
+    let mut bench = Bench::new();
+    let first = bench.send_new(1, Side::Fresh).unwrap();
+    bench.answer(first, NONE);
+    let second = bench.send_new(1, Side::Fresh).unwrap();
+    assert_eq!(bench.window.next(bench.now), Next::New);
+    bench.window.go_over_to(1);
+    assert_eq!(bench.window.next(bench.now), Next::Nothing);
+    bench.answer(second, NONE);
+    assert_eq!(bench.window.next(bench.now), Next::New);
+}
+
+#[tokio::test]
+async fn a_new_epoch_that_is_to_be_the_fence_is_used_before_other_producer_ids_are() {
+    let mut bench = Bench::new();
+    let first = bench.send_new(1, Side::Fresh).unwrap();
+    bench.answer(first, REQUEST_TIMED_OUT);
+    assert_eq!(bench.resend(), Some(first));
+    bench.answer(first, INVALID_PRODUCER_EPOCH);
+    bench.find(Finding::Unknown);
+    bench.window.go_over_to(1);
+    let fence = bench.resend().unwrap();
+    assert_eq!(fence.stamp.lane, Lane { producer_id: IDS.fresh, epoch: 1 });
+    bench.answer(fence, NONE);
+    bench.window.go_over_to(1);
+    assert_eq!(bench.window.lane, None);
+}
+
 /// Brokers forget a producer by the stamps of its batches, which are theirs on such a topic.
 #[tokio::test]
 async fn where_brokers_stamp_what_they_append_doubt_that_outlives_their_memory_is_looked_into_and_counted() {

@@ -41,7 +41,11 @@ impl Disk {
 
 impl World {
     pub(super) fn ids(&self) -> ProducerIds {
-        ProducerIds { fresh: IDS.fresh + 1000 * self.disk.starts, old: IDS.old + 1000 * self.disk.starts }
+        ProducerIds {
+            fresh: IDS.fresh + 1000 * self.disk.starts,
+            old: IDS.old + 1000 * self.disk.starts,
+            generation: 0,
+        }
     }
 
     pub(super) fn may_leave(&mut self, attempt: Attempt) -> Result<bool, String> {
