@@ -11,6 +11,7 @@ use crate::support::cluster::{Cluster, new_topic};
 use crate::support::daemon::Daemon;
 use crate::support::process::{Process, stdin_of};
 use crate::support::scenario::{self, COMPRESSIONS, Going};
+use crate::support::watch::poll;
 use crate::support::writer::Writer;
 use crate::support::{balance, kcat, load};
 
@@ -20,6 +21,19 @@ const ATTRIBUTES_AT: usize = 22;
 #[test]
 fn many_clients_write_in_every_way_to_many_partitions() {
     scenario::many_clients_and_partitions(&DevKafka::start(3), 400);
+}
+
+#[test]
+fn who_asks_for_a_topic_that_nobody_has_written_to_is_told_once_the_cluster_has_been_asked() {
+    let cluster = DevKafka::start(1);
+    let topic = new_topic(&cluster, "asked", 2);
+    let daemon = Daemon::start(&cluster.bootstrap(), "");
+    let mut client = daemon.connect();
+    let partitions = poll(scenario::SOON, || {
+        let told = client.metadata(&[&topic]).remove(0);
+        (told.error_code == 0).then_some(told.partitions.len())
+    });
+    assert_eq!(partitions, Some(2));
 }
 
 #[test]

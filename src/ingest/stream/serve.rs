@@ -198,7 +198,14 @@ fn encode_metadata(request: &MetadataRequest<'_>, topics: &Topics, limit: usize,
         })
     } else {
         request.names().all(|name| match TopicName::new(name) {
-            Some(topic) => add(name, partitions(topics, topic.as_str()).ok_or(codes::UNKNOWN_TOPIC_OR_PARTITION)),
+            Some(topic) => {
+                let known = partitions(topics, topic.as_str());
+                if known.is_none() {
+                    // So that the cluster is asked, and who asks again is told. Where there are too many such topics it is not.
+                    _ = topics.find_or_create(topic.as_str());
+                }
+                add(name, known.ok_or(codes::UNKNOWN_TOPIC_OR_PARTITION))
+            }
             None => add(name, Err(codes::INVALID_TOPIC_EXCEPTION)),
         })
     };

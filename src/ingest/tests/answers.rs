@@ -268,5 +268,8 @@ async fn metadata_tells_what_is_known_and_no_more_than_fits_in_a_frame() {
     let unknown = |code, name: &str| (code, name.to_owned(), vec![]);
     let expected = vec![unknown(3, "not-yet"), t, unknown(3, "never"), unknown(17, "a b")];
     assert_eq!(ask(&["not-yet", "t", "never", "a b"]).await, (0, expected));
+    let topics = daemon.router.topics();
+    assert!(topics.find("never").is_some(), "the cluster is asked for it");
+    assert!(topics.find("a b").is_none());
     assert_eq!(ask(&["t"; 300]).await, (codes::RECORD_LIST_TOO_LARGE, vec![]));
 }
