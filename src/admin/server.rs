@@ -40,7 +40,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub enum Door {
     /// Those who may open the admin socket: they may ask everything.
     Admin(UnixListener),
-    /// Everybody: only what is in [`PUBLIC`] is answered.
+    /// Everybody: only `/metrics` and `/healthz` are answered.
     Public(TcpListener),
 }
 

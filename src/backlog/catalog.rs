@@ -4,7 +4,7 @@
 //! the cluster has been asked. So nothing here is an error to anybody else. What cannot be opened is made anew; where that fails, too, there is no
 //! cache. sled panics at some damage, so every call to it is guarded.
 //!
-//! A key is a topic's name, its value is version, topic id and count; the key [`CLUSTER_KEY`], which is no topic's name, has the cluster's id.
+//! A key is a topic's name, its value is version, topic id and count; the key " cluster", which is no topic's name, has the cluster's id.
 
 use std::collections::HashMap;
 use std::fs;
