@@ -86,28 +86,16 @@ impl Page<'_> {
         ConstGauge::new(value).encode(self.0.encode_descriptor(name, help, unit, MetricType::Gauge)?)
     }
 
-    /// A counter for each value of a label.
-    fn counters<'l>(
+    /// A metric for each value of a label: `of` makes it, and decides of which type it is.
+    fn family<'l, M: EncodeMetric>(
         &mut self,
         (name, help, label): (&str, &str, &str),
+        of: fn(u64) -> M,
         values: impl Iterator<Item = (&'l str, u64)>,
     ) -> fmt::Result {
-        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for (value, count) in values {
-            ConstCounter::new(count).encode(family.encode_family(&[(label, value)])?)?;
-        }
-        Ok(())
-    }
-
-    /// A gauge for each value of a label.
-    fn gauges<'l>(
-        &mut self,
-        (name, help, label): (&str, &str, &str),
-        values: impl Iterator<Item = (&'l str, u64)>,
-    ) -> fmt::Result {
-        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        for (value, now) in values {
-            ConstGauge::new(now).encode(family.encode_family(&[(label, value)])?)?;
+        let mut family = self.0.encode_descriptor(name, help, None, of(0).metric_type())?;
+        for (value, figure) in values {
+            of(figure).encode(family.encode_family(&[(label, value)])?)?;
         }
         Ok(())
     }
@@ -119,17 +107,20 @@ impl Page<'_> {
         self.counter("records_delivered", "Records that Kafka has.", ledger.delivered)?;
         self.gauge("records_held", "Records of which neither is true yet.", None, ledger.held)?;
         self.counter("records_dead_lettered", "Records refused by Kafka for good.", ledger.dead_lettered)?;
-        self.counters(
+        self.family(
             ("records_dead_lettered_by_error", "The same by Kafka's name of the error.", "error"),
+            ConstCounter::new,
             ledger.dead_lettered_by_error.iter().map(|(error, count)| (error.as_str(), *count)),
         )?;
         let count = |counts: &BTreeMap<String, u64>, name: &str| counts.get(name).copied().unwrap_or(0);
-        self.counters(
+        self.family(
             ("records_dropped", "Records given up for another reason.", "reason"),
+            ConstCounter::new,
             DropReason::ALL.iter().map(|reason| (reason.name(), count(&ledger.dropped, reason.name()))),
         )?;
-        self.counters(
+        self.family(
             ("possible_duplicates", "Records delivered, and perhaps twice.", "cause"),
+            ConstCounter::new,
             DuplicateCause::ALL
                 .iter()
                 .map(|cause| (cause.name(), count(&ledger.possible_duplicates_by_cause, cause.name()))),
@@ -143,8 +134,9 @@ impl Page<'_> {
 
     fn backlog(&mut self, backlog: &Backlog) -> fmt::Result {
         let is = |state: &'static str| (state, u64::from(backlog.state == state));
-        self.gauges(
+        self.family(
             ("backlog_state", "1 for the state that the backlog is in.", "state"),
+            ConstGauge::new,
             ["well", "full", "failing"].map(is).into_iter(),
         )?;
         self.gauge(
@@ -171,7 +163,7 @@ impl Page<'_> {
         let mut gauges = |name: &str, help: &str, value: fn(&Topic) -> u64| {
             let own = own.iter().map(|topic| (topic.name.as_str(), value(topic)));
             let rest = (!others.is_empty()).then(|| (OTHER_TOPICS, others.iter().map(|topic| value(topic)).sum()));
-            self.gauges((name, help, "topic"), own.chain(rest))
+            self.family((name, help, "topic"), ConstGauge::new, own.chain(rest))
         };
         gauges("topic_records_held", "Records of the topic that wait or are in flight.", |topic| topic.held_records)?;
         gauges("topic_partitions", "Partitions, 0 while the cluster does not know the topic.", |topic| {
