@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use forebay::config::{CompressionType, Config, HostPort, MissingPartitionPolicy, TopicRules};
+use forebay::config::{CompressionType, Config, HostPort, MissingPartitionPolicy, TopicRules, Topics};
 
 use crate::clients::topic_name;
 use crate::kafka::Settings;
@@ -49,6 +49,24 @@ pub enum Fault {
     Clocks,
 }
 
+/// What schedules are drawn for. Some rules matter only when several things come together that seldom do by themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Anything may happen with anything.
+    Any,
+    /// New producer ids are taken while there is much to send, and single batches are refused.
+    NewIds,
+    /// What was appended and not yet replicated is in doubt, cannot be sent again as it was, and is lost with its leader.
+    Uncommitted,
+    /// What was appended and not yet replicated is in doubt, and brokers forget who sent it.
+    Forgotten,
+}
+
+impl Purpose {
+    /// Those that only some of all faults are drawn for.
+    pub const PARTICULAR: [Purpose; 3] = [Purpose::NewIds, Purpose::Uncommitted, Purpose::Forgotten];
+}
+
 /// All faults but the last, and in how many of 16 schedules each can happen.
 const FAULTS: [(Fault, u8); 16] = [
     (Fault::Cut, 11),
@@ -89,8 +107,50 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The plan of a seed. What is drawn later is not changed by it.
-    pub fn draw(random: &mut fastrand::Rng) -> Self {
+    /// The plan of a seed.
+    pub fn draw(random: &mut fastrand::Rng, purpose: Purpose) -> Self {
+        let mut plan = Plan::draw_any(random);
+        plan.lean(random, purpose);
+        plan
+    }
+
+    /// Has often what `purpose` wants to see together, and little else.
+    fn lean(&mut self, random: &mut fastrand::Rng, purpose: Purpose) {
+        if purpose == Purpose::Any {
+            return;
+        }
+        // Followers may lag for a while without being dropped, so that what was appended stays uncommitted.
+        let Settings { brokers, lag_max, sweeping, versions, read, .. } = &mut self.settings;
+        *brokers = random.i32(2..=3);
+        *lag_max = Duration::from_secs(5);
+        (*versions, *read) = ((13, 13), true);
+        *sweeping = Duration::ZERO;
+        let (kafka, producer) = (&mut self.config.kafka, &mut self.config.producer);
+        kafka.max_in_flight_requests_per_connection = 5;
+        self.pause = Duration::from_millis(random.u64(20..=100));
+        (self.topics, self.clients, self.records) = (vec![1], 3, 120);
+        // No topic goes away.
+        self.rules = vec![Rules { dead_letter_after: None, ..self.rules[0] }];
+        self.faults = match purpose {
+            Purpose::Any => return,
+            Purpose::NewIds => {
+                (kafka.max_request_size, producer.batch_size, producer.linger) = (200, 100, Duration::ZERO);
+                vec![Fault::Clocks, Fault::Errors]
+            }
+            Purpose::Uncommitted => {
+                (kafka.max_request_size, producer.batch_size) = (2_000, 1_000);
+                vec![Fault::Cut, Fault::Lag, Fault::Move, Fault::Size]
+            }
+            Purpose::Forgotten => {
+                *sweeping = Duration::from_millis(random.u64(50..=200));
+                vec![Fault::Old, Fault::Lag, Fault::Move]
+            }
+        };
+        self.config.topics = Topics::default();
+        self.config = with_rules(std::mem::take(&mut self.config), &self.rules);
+    }
+
+    fn draw_any(random: &mut fastrand::Rng) -> Self {
         let mut faults: Vec<Fault> =
             FAULTS.iter().filter(|(_, of_16)| random.u8(..16) < *of_16).map(|(f, _)| *f).collect();
         let ms = |random: &mut fastrand::Rng, from: u64, to: u64| Duration::from_millis(random.u64(from..=to));

@@ -19,7 +19,7 @@ use crate::check::{self, Ending};
 use crate::clients::{self, topic_name};
 use crate::kafka::Kafka;
 use crate::network::LATENESS_MAX;
-use crate::plan::Plan;
+use crate::plan::{Plan, Purpose};
 use crate::trace::{Elapsed, Trace};
 use crate::{chaos, clock};
 
@@ -44,13 +44,13 @@ pub struct Outcome {
 static TRACED: RwLock<()> = RwLock::new(());
 
 /// Runs the schedule of a seed to its end, in a runtime of its own.
-pub fn run(seed: u64, trace: &Trace) -> Outcome {
+pub fn run(seed: u64, purpose: Purpose, trace: &Trace) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.expect("a runtime without I/O can be had");
     let trace = trace.clone();
     if !trace.is_kept() {
         let _others = TRACED.read();
-        return runtime.block_on(schedule(seed, trace));
+        return runtime.block_on(schedule(seed, purpose, trace));
     }
     let _alone = TRACED.write();
     let log = tracing_subscriber::fmt()
@@ -59,7 +59,7 @@ pub fn run(seed: u64, trace: &Trace) -> Outcome {
         .with_ansi(false)
         .with_max_level(tracing::Level::DEBUG)
         .finish();
-    tracing::subscriber::with_default(log, || runtime.block_on(schedule(seed, trace)))
+    tracing::subscriber::with_default(log, || runtime.block_on(schedule(seed, purpose, trace)))
 }
 
 /// forebay, running.
@@ -92,10 +92,10 @@ fn start(plan: &Plan, kafka: &Kafka, random: &mut fastrand::Rng) -> Forebay {
     Forebay { router, ledger, budget, stop, supervisor }
 }
 
-async fn schedule(seed: u64, trace: Trace) -> Outcome {
+async fn schedule(seed: u64, purpose: Purpose, trace: Trace) -> Outcome {
     clock::begin();
     let mut random = fastrand::Rng::with_seed(seed);
-    let plan = Arc::new(Plan::draw(&mut random));
+    let plan = Arc::new(Plan::draw(&mut random, purpose));
     trace.note(|| format!("seed {seed}: {plan:?}"));
     let kafka = Kafka::new(plan.settings.clone(), random.fork(), trace);
     tokio::spawn(kafka.clone().run());
