@@ -154,7 +154,7 @@ fn the_free_space_floor_is_left_to_others() {
             Err(error) => break error,
         }
     };
-    assert!(matches!(full, LogError::Full { cause: FullCause::Disk, .. }), "{full}");
+    assert!(matches!(full, LogError::Full { cause: FullCause::Floor(_), .. }), "{full}");
     assert!(storage.available_bytes().unwrap() >= 10 * SEGMENT_BYTES);
 }
 

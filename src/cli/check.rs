@@ -125,7 +125,7 @@ fn backlog(arguments: &Arguments, config: &Config) -> Finding {
     let configured = config.backlog.directory.as_ref().map(|directory| (directory, Some(config.backlog.limit)));
     let tried = arguments.backlog_directory.as_ref().map(|directory| (directory, arguments.backlog_limit));
     match tried.or(configured) {
-        Some((directory, limit)) => directory::check(directory, limit),
+        Some((directory, limit)) => directory::check(directory, limit, config.backlog.min_free_space),
         None => Finding::warning(
             "backlog",
             "there is none: records are held in memory only, and are lost when the daemon is killed",

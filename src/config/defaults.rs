@@ -64,7 +64,7 @@ impl Default for Memory {
 
 impl Default for Backlog {
     fn default() -> Self {
-        Backlog { directory: None, limit: 8 * GIB, dead_letters_limit: GIB / 8 }
+        Backlog { directory: None, limit: 8 * GIB, dead_letters_limit: GIB / 8, min_free_space: GIB / 8 }
     }
 }
 

@@ -98,6 +98,7 @@ impl Section for Backlog {
         keys.key("directory", DirectoryPath, &mut self.directory);
         keys.key("limit", Bytes(64 * MIB..=1024 * 1024 * GIB), &mut self.limit);
         keys.key("dead_letters_limit", Bytes(64 * MIB..=1024 * 1024 * GIB), &mut self.dead_letters_limit);
+        keys.key("min_free_space", Bytes(0..=1024 * 1024 * GIB), &mut self.min_free_space);
     }
 }
 

@@ -117,6 +117,8 @@ pub struct Backlog {
     pub limit: u64,
     /// Bytes that the files of the dead letters may take together, beside them.
     pub dead_letters_limit: u64,
+    /// Bytes of its file system that are left to others: no file is begun for records, and for dead letters, that would take of them.
+    pub min_free_space: u64,
 }
 
 /// One of `[[listeners]]`.

@@ -45,7 +45,7 @@ pub(super) fn open(
         return Ok(Opened { topics: Arc::new(Topics::new(config.clone())), store: None, cluster_id: None });
     };
     let started = Instant::now();
-    let (mut log, damage) = store::open(directory, config.backlog.limit, fastrand::u64(..))?;
+    let (mut log, damage) = store::open(directory, &config.backlog, fastrand::u64(..))?;
     if !damage.gaps.is_empty() || !damage.unreadable_segments.is_empty() {
         let (places, segments) = (damage.gaps.len(), damage.unreadable_segments.len());
         warn!(places, segments, "the backlog is damaged; what was damaged lies in its quarantine/");

@@ -19,7 +19,8 @@ use crate::store::dead_letters::{Accounts, DeadLetters, Thread, start};
 pub(super) fn open(directory: &Path, config: &Backlog, accounts: Accounts) -> io::Result<(DeadLetters, Thread)> {
     let above = RealStorage::new(directory);
     let path = directory.join(letter::DIRECTORY);
-    let options = Options::with_limit(config.dead_letters_limit);
+    let limited = Options::with_limit(config.dead_letters_limit);
+    let options = Options { free_space_floor_bytes: config.min_free_space, ..limited };
     let open = move || {
         let made = above.create_directory(letter::DIRECTORY).and_then(|()| above.sync_directory(""));
         made.map_err(|error| DiskError::new("make", path.clone(), error))?;

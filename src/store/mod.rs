@@ -41,6 +41,7 @@ use crate::backlog::log::state::Ledger as LogLedger;
 use crate::backlog::log::storage::Storage;
 use crate::backlog::log::storage::real::RealStorage;
 use crate::backlog::log::thread::{LogThread, SyncPolicy};
+use crate::config::Backlog;
 use crate::queue::budget::Budget;
 use crate::queue::ledger::Ledger;
 use crate::queue::partition::Partition;
@@ -115,12 +116,13 @@ pub struct Store<S: Storage> {
     reader: JoinHandle<()>,
 }
 
-/// Opens the log in `directory`, which must exist; proves that it can be used. Blocks.
+/// Opens the log in `directory`, which must exist and be the one of `config`; proves that it can be used. Blocks.
 ///
 /// # Errors
 /// If another process has it, it cannot be read or written, or a later version wrote it.
-pub fn open(directory: &Path, limit_bytes: u64, seed: u64) -> Result<(Log<RealStorage>, Damage), LogError> {
-    let (log, damage) = Log::open(RealStorage::new(PathBuf::from(directory)), Options::with_limit(limit_bytes), seed)?;
+pub fn open(directory: &Path, config: &Backlog, seed: u64) -> Result<(Log<RealStorage>, Damage), LogError> {
+    let options = Options { free_space_floor_bytes: config.min_free_space, ..Options::with_limit(config.limit) };
+    let (log, damage) = Log::open(RealStorage::new(PathBuf::from(directory)), options, seed)?;
     log.prove(seed)?;
     Ok((log, damage))
 }

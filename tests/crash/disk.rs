@@ -46,7 +46,7 @@ struct Writer {
 
 /// The daemon's files for a backlog there, the smallest.
 fn files(cluster: &DevKafka, backlog: &Path) -> DaemonFiles {
-    let config = stored_in(backlog, "*").replace("[topics", "limit = \"64MiB\"\n[topics");
+    let config = stored_in(backlog, "*").replace("[topics", "limit = \"64MiB\"\nmin_free_space = 0\n[topics");
     let stream = "max_frame_size = \"1MiB\"\nmax_unanswered_size = \"1MiB\"";
     DaemonFiles::new(&cluster.bootstrap(), Extra { stream, rest: &config, ..Extra::default() })
 }

@@ -153,6 +153,37 @@ fn writers_wait_for_a_full_backlog_that_is_larger_than_memory_and_go_on_by_thems
 }
 
 #[test]
+fn what_is_left_of_the_disk_to_others_is_not_taken() {
+    let (cluster, stored) = (DevKafka::start(1), Stored::new("64MiB"));
+    let topic = new_topic(&cluster, "modest", 1);
+    let files = stored.files(&cluster, "8MiB");
+    let config = std::fs::read_to_string(files.config()).expect("it is there");
+    let modest = config.replace("[backlog]\n", "[backlog]\nmin_free_space = \"1024TiB\"\n");
+    std::fs::write(files.config(), modest).expect("it can be written");
+    let daemon = Daemon::start_on(files);
+    send(&mut daemon.connect(), &topic, 1, 0);
+    cluster.hold_requests(At::Anywhere);
+    let mut client = daemon.connect();
+    let mut sent = 1;
+    loop {
+        let records = numbered(sent, 100_000);
+        sent += 1;
+        let request = Produce { acks: 1, partition: 0, timeout_ms: 5_000, ..Produce::new(&topic, &records) };
+        match client.produce(&request).error_code {
+            0 => {}
+            code => break assert_eq!(code, 7),
+        }
+    }
+    let status = daemon
+        .wait_for_status("a full backlog", SOON, |status| (backlog(status, "state") == "full").then(|| status.clone()));
+    assert!(backlog(&status, "used_bytes").as_u64() < Some(32 << 20), "{status}");
+    assert!(backlog(&status, "message").as_str().is_some_and(|words| words.contains("to others")), "{status}");
+    cluster.release_requests();
+    settled_ledger(&daemon, sent as u64);
+    assert_eq!(numbers(&cluster, &topic), (0..sent).collect::<Vec<_>>());
+}
+
+#[test]
 fn only_stored_topics_are_answered_as_stored() {
     let cluster = DevKafka::start(1);
     let daemon = Daemon::start(&cluster.bootstrap(), "");

@@ -1,5 +1,6 @@
 //! What can go wrong with a log.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
@@ -40,7 +41,7 @@ pub enum LogError {
         version: u16,
     },
     /// There is no room for records; notes still have theirs.
-    #[error("the log is full: {used_bytes} of {limit_bytes} bytes are used{}", cause.as_words())]
+    #[error("the log is full: {used_bytes} of {limit_bytes} bytes are used{cause}")]
     Full {
         /// Bytes of all segments.
         used_bytes: u64,
@@ -62,15 +63,20 @@ pub enum LogError {
 pub enum FullCause {
     /// The log's own limit.
     Limit,
-    /// The file system has no more room, or only what is left for others.
+    /// The file system has no more room.
     Disk,
+    /// More would leave less than so many bytes of the file system to others.
+    Floor(u64),
 }
 
-impl FullCause {
-    fn as_words(self) -> &'static str {
+impl fmt::Display for FullCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            FullCause::Limit => "",
-            FullCause::Disk => ", and the file system has no room for more",
+            FullCause::Limit => Ok(()),
+            FullCause::Disk => f.write_str(", and the file system has no room for more"),
+            FullCause::Floor(floor) => {
+                write!(f, ", and more would leave less than {floor} bytes of the file system to others")
+            }
         }
     }
 }

@@ -169,7 +169,7 @@ impl<S: Storage> Log<S> {
         if keep_floor && floor > 0 {
             let available = self.storage.available_bytes().map_err(LogError::io("look at", self.storage.path("")))?;
             if available < floor.saturating_add(segment_bytes) {
-                return Err(self.full(FullCause::Disk));
+                return Err(self.full(FullCause::Floor(floor)));
             }
         }
         let spare = Spare { name: spare_name(self.next_file), recycled: false };

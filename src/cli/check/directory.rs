@@ -25,8 +25,8 @@ struct Trouble {
 }
 
 /// Proves that files can be created, written, synced, read back, renamed and deleted in `directory`, and that it has room for
-/// `limit` bytes.
-pub(super) fn check(directory: &Path, limit: Option<u64>) -> Finding {
+/// `limit` bytes and the `floor` that is left to others.
+pub(super) fn check(directory: &Path, limit: Option<u64>, floor: u64) -> Finding {
     let shown = directory.display();
     if let Err(trouble) = prove(directory) {
         let message = format!("cannot {} in {shown}: {}", trouble.action, trouble.error);
@@ -38,8 +38,25 @@ pub(super) fn check(directory: &Path, limit: Option<u64>) -> Finding {
         return Finding::warning("backlog", message, "choose a directory on a disk");
     }
     match (free, limit) {
-        (Some(free), Some(limit)) if free < limit => {
-            let message = format!("{shown} has {} free, less than the limit of {}", size(free), size(limit));
+        (Some(free), _) if free < floor => {
+            let message = format!(
+                "{shown} has {} free, less than min_free_space, {}: nothing can be stored",
+                size(free),
+                size(floor)
+            );
+            Finding::warning(
+                "backlog",
+                message,
+                "free some, lower backlog.min_free_space, or choose another file system",
+            )
+        }
+        (Some(free), Some(limit)) if free < limit.saturating_add(floor) => {
+            let message = format!(
+                "{shown} has {} free, less than the limit of {} and min_free_space, {}",
+                size(free),
+                size(limit),
+                size(floor)
+            );
             Finding::warning("backlog", message, "free some, lower the limit, or choose another file system")
         }
         (Some(free), _) => Finding::ok("backlog", format!("{shown} can be used, {} free", size(free))),
@@ -112,28 +129,30 @@ mod tests {
     #[test]
     fn a_directory_that_can_be_used_is_left_as_it_was() {
         let directory = tempfile::tempdir().unwrap();
-        let enough = check(directory.path(), Some(1));
-        let too_little = check(directory.path(), Some(u64::MAX));
+        let enough = check(directory.path(), Some(1), 0);
+        let too_little = check(directory.path(), Some(u64::MAX), 0);
+        let for_others = check(directory.path(), Some(1), u64::MAX);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
         // Temporary directories are in memory on some machines.
         if !enough.message.contains("tmpfs") {
             assert_eq!((enough.level, enough.message.ends_with(" free")), (Level::Ok, true), "{enough:?}");
             assert_eq!(too_little.level, Level::Warning, "{too_little:?}");
             assert!(too_little.message.contains("less than the limit of"), "{too_little:?}");
+            assert!(for_others.message.ends_with("nothing can be stored"), "{for_others:?}");
         }
     }
 
     #[test]
     fn a_directory_that_cannot_be_used_has_its_remedy() {
         let directory = tempfile::tempdir().unwrap();
-        let finding = check(&directory.path().join("none"), None);
+        let finding = check(&directory.path().join("none"), None, 0);
         assert!(finding.message.starts_with("cannot create a file in "), "{finding:?}");
         assert!(finding.remedy.unwrap().starts_with("make it: install -d"));
         let file = directory.path().join("file");
         fs::write(&file, "").unwrap();
-        assert_eq!(check(&file, None).remedy.as_deref(), Some("name a directory"));
+        assert_eq!(check(&file, None, 0).remedy.as_deref(), Some("name a directory"));
         // Nobody may create a file there, not even root.
-        let finding = check(Path::new("/proc"), None);
+        let finding = check(Path::new("/proc"), None, 0);
         assert_eq!(finding.level, Level::Error, "{finding:?}");
     }
 

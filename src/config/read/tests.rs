@@ -73,8 +73,12 @@ fn every_key_of_a_file_arrives_in_its_field() {
     expected.kafka.producer_id_expiration = Duration::from_secs(12 * 3600);
     expected.kafka.allow_auto_create_topics = false;
     expected.memory.limit = 1 << 30;
-    expected.backlog =
-        Backlog { directory: Some("/srv/backlog".into()), limit: 100 << 20, dead_letters_limit: 80 << 20 };
+    expected.backlog = Backlog {
+        directory: Some("/srv/backlog".into()),
+        limit: 100 << 20,
+        dead_letters_limit: 80 << 20,
+        min_free_space: 2 << 30,
+    };
     let limits = StreamLimits {
         max_connections: 10,
         max_records_per_request: 20,
