@@ -34,7 +34,8 @@ impl ProducerIds {
 
 impl Window {
     /// The daemon's producer ids are of this generation now: the partition goes over to them as soon as nothing that was sent is unsettled, and no new
-    /// epoch is the fence against what was.
+    /// epoch is the fence against what was. Epochs are counted on, whichever id they are of: until it goes over, the partition may have been on the
+    /// other side, and so have used the new ids already.
     pub(super) fn go_over_to(&mut self, generation: u32) {
         self.ids_wanted = generation;
         let is_fence = self.lane.is_some_and(|lane| lane.inherited || !lane.proven);
@@ -44,9 +45,12 @@ impl Window {
         }
         self.ids_of = generation;
         self.lane = None;
-        self.next_epoch = [0; 2];
-        if let Some(flight) = &mut self.flight {
-            flight.own_ids = [None; 2];
+        let own_ids = self.flight.iter_mut().flat_map(|flight| &mut flight.own_ids);
+        for (own_id, next_epoch) in own_ids.zip(&mut self.next_epoch) {
+            if own_id.take().is_some() {
+                // It was had because all epochs of the daemon's were used up, and counts its own.
+                *next_epoch = i16::MAX.unsigned_abs() + 1;
+            }
         }
     }
 

@@ -35,8 +35,9 @@ const SCHEDULES: u64 = 200;
 /// How many are run of each particular purpose.
 const PARTICULAR_SCHEDULES: u64 = 200;
 
-/// Schedules that did not hold once: a partition that no list had any more, and an old record that came after it was given up.
-const ONCE_FAILED: [u64; 2] = [111_131, 142_774];
+/// Schedules that did not hold once: a partition that no list had any more; an old record that came after it was given up; lanes of new producer ids that were
+/// used twice.
+const ONCE_FAILED: [u64; 5] = [111_131, 142_774, 12_729, 15_960, 28_633];
 
 /// Threads that schedules are shared among, each with runtimes of its own.
 const THREADS: usize = 2;

@@ -135,7 +135,8 @@ impl Plan {
             Purpose::Any => return,
             Purpose::NewIds => {
                 (kafka.max_request_size, producer.batch_size, producer.linger) = (200, 100, Duration::ZERO);
-                vec![Fault::Clocks, Fault::Errors]
+                let with_old = random.bool().then_some([Fault::Old, Fault::Poison]);
+                [Fault::Clocks, Fault::Errors].into_iter().chain(with_old.into_iter().flatten()).collect()
             }
             Purpose::Uncommitted => {
                 (kafka.max_request_size, producer.batch_size) = (2_000, 1_000);

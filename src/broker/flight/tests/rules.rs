@@ -190,9 +190,11 @@ async fn a_batch_that_grows_old_while_it_waits_flies_alone_and_is_looked_for_bef
     assert_eq!(next.stamp, Stamp { lane: Lane { producer_id: IDS.fresh, epoch: 1 }, base_sequence: 0 });
 }
 
+/// Those after a jump of the clocks.
+const OTHERS: ProducerIds = ProducerIds { fresh: 300, old: 400, generation: 1 };
+
 #[tokio::test]
 async fn after_a_jump_of_the_clocks_new_producer_ids_are_used_once_all_that_was_sent_is_settled() {
-    const OTHERS: ProducerIds = ProducerIds { fresh: 300, old: 400, generation: 1 };
     let (mut bench, five) = Bench::five();
     bench.adopt(2);
     bench.window.go_over_to(1);
@@ -205,7 +207,7 @@ async fn after_a_jump_of_the_clocks_new_producer_ids_are_used_once_all_that_was_
     bench.window.go_over_to(1);
     assert_eq!(bench.window.next(bench.now), Next::New);
     let next = bench.window.seal_built(OTHERS).unwrap();
-    assert_eq!(next.stamp, Stamp { lane: Lane { producer_id: 300, epoch: 0 }, base_sequence: 0 });
+    assert_eq!(next.stamp, Stamp { lane: Lane { producer_id: 300, epoch: 1 }, base_sequence: 0 });
 }
 
 #[tokio::test]
@@ -235,6 +237,27 @@ async fn a_new_epoch_that_is_to_be_the_fence_is_used_before_other_producer_ids_a
     bench.answer(fence, NONE);
     bench.window.go_over_to(1);
     assert_eq!(bench.window.lane, None);
+}
+
+/// It would be taken for the batch that was sent under the same numbers before, and dropped.
+#[tokio::test]
+async fn a_lane_of_other_producer_ids_that_was_used_before_the_partition_goes_over_to_them_is_not_used_again() {
+    let mut bench = Bench::new();
+    let old = bench.send_new(1, Side::Old).unwrap();
+    bench.answer(old, INVALID_RECORD);
+    bench.window.go_over_to(1);
+    assert!(bench.window.lane.is_some_and(|lane| !lane.proven), "it is to be a fence");
+    let mut stamps = Vec::new();
+    for number in 1..3 {
+        bench.window.built = Some(built(number..number + 1, Side::Fresh));
+        let attempt = bench.window.seal_built(OTHERS).unwrap();
+        bench.window.sent(attempt, 0);
+        bench.answer(attempt, NONE);
+        bench.window.go_over_to(1);
+        assert_eq!(attempt.stamp.lane.producer_id, OTHERS.fresh);
+        stamps.push(attempt.stamp);
+    }
+    assert_ne!(stamps[0], stamps[1]);
 }
 
 /// Brokers forget a producer by the stamps of its batches, which are theirs on such a topic.
