@@ -8,7 +8,7 @@
 //! What the log holds is given up by a note in the log: clients are told, and it is counted, when that is on disk, so that it does not come back
 //! after a kill.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,24 +47,83 @@ impl Taken {
     }
 }
 
+/// What records may be given up in.
+enum Place {
+    /// A partition that is gone, and whose topic says what becomes of what waits for it.
+    Gone(Arc<Partition>),
+    /// What waits for its topic's partitions to be known, where that has a `delivery_timeout`.
+    Held(Arc<Topic>, Duration),
+    /// A partition of such a topic.
+    Timed(Arc<Topic>, Arc<Partition>, Duration),
+}
+
+/// Where records may be given up, and when it is to be looked at again: so that one place that is looked at often costs nothing for all the others.
+#[derive(Default)]
+pub(super) struct Watched {
+    by_moment: BTreeMap<(Instant, u64), Place>,
+    added: u64,
+}
+
+impl Watched {
+    fn add(&mut self, look: Instant, place: Place) {
+        self.added += 1;
+        self.by_moment.insert((look, self.added), place);
+    }
+
+    fn take_due(&mut self, now: Instant) -> Option<Place> {
+        let first = self.by_moment.first_entry().filter(|first| first.key().0 <= now)?;
+        Some(first.remove())
+    }
+}
+
 impl Context {
-    /// Gives up what waits in partitions that the cluster no longer has, where the topic's rule says so. Says when to look again, where only the
-    /// log has more of them.
-    pub(super) fn give_up_missing(&self, snapshot: &Snapshot, now: Instant) -> Option<Instant> {
-        let mut has_more = false;
+    /// All that there is to be looked at as the cluster is now, from now on.
+    pub(super) fn watch(&self, snapshot: &Snapshot, now: Instant) -> Watched {
+        let mut watched = Watched::default();
         for topic in self.topics.all() {
             let rules = &topic.info().rules;
-            if rules.on_missing_partition != MissingPartitionPolicy::DeadLetter {
+            let dead_letters = rules.on_missing_partition == MissingPartitionPolicy::DeadLetter;
+            if let Some(timeout) = rules.delivery_timeout {
+                watched.add(now, Place::Held(topic.clone(), timeout));
+            }
+            if !dead_letters && rules.delivery_timeout.is_none() {
                 continue;
             }
-            let has_lacked = |id| snapshot.has_lacked(&topic.info().name, id, rules.max_block);
-            let partitions = topic.partitions();
-            for partition in partitions.iter().flat_map(|all| all.iter()).filter(|each| has_lacked(each.id())) {
-                self.dead_letter_all(partition);
-                has_more |= partition.may_get_more();
+            for partition in topic.partitions().iter().flat_map(|all| all.iter()) {
+                if dead_letters && snapshot.has_lacked(&topic.info().name, partition.id(), rules.max_block) {
+                    watched.add(now, Place::Gone(partition.clone()));
+                }
+                if let Some(timeout) = rules.delivery_timeout {
+                    watched.add(now, Place::Timed(topic.clone(), partition.clone(), timeout));
+                }
             }
         }
-        has_more.then(|| now + LOOK_PAUSE)
+        watched
+    }
+
+    /// Gives up what waits in partitions that the cluster no longer has, and what has waited for longer than its topic's `delivery_timeout`, where that is
+    /// due to be looked at. Says when to look again; `None`: when there is something new of the cluster or the topics.
+    pub(super) fn give_up(&self, watched: &mut Watched, now: Instant) -> Option<Instant> {
+        while let Some(place) = watched.take_due(now) {
+            let (oldest, timeout) = match &place {
+                Place::Gone(partition) => {
+                    self.dead_letter_all(partition);
+                    if partition.may_get_more() {
+                        watched.add(now + LOOK_PAUSE, place);
+                    }
+                    continue;
+                }
+                Place::Held(topic, timeout) => (self.give_up_held(topic, now, *timeout), *timeout),
+                Place::Timed(topic, partition, timeout) => {
+                    (self.give_up_late(topic, partition, now, *timeout), *timeout)
+                }
+            };
+            // What is read from now on may wait at least until then.
+            let oldest = oldest.map_or(now, |oldest| oldest.min(now));
+            watched.add((oldest + timeout).max(now + LOOK_PAUSE), place);
+        }
+        let next = watched.by_moment.keys().next().map(|(look, _)| *look);
+        next.map(|look| look.max(now + LOOK_PAUSE))
     }
 
     fn dead_letter_all(&self, partition: &Arc<Partition>) {
@@ -94,55 +153,45 @@ impl Context {
         partition.announce();
     }
 
-    /// Gives up what has waited for longer than its topic's `delivery_timeout`, and says when to look again; `None`: when there
-    /// are more topics.
-    pub(super) fn give_up_late(&self, now: Instant) -> Option<Instant> {
-        if !self.config.may_time_out() {
-            return None;
-        }
-        let mut next: Option<Instant> = None;
-        for topic in self.topics.all() {
-            let Some(timeout) = topic.info().rules.delivery_timeout else { continue };
-            // What is read from now on may wait at least until then.
-            let oldest = self.give_up_late_of(&topic, now, timeout).map_or(now, |oldest| oldest.min(now));
-            let look = (oldest + timeout).max(now + LOOK_PAUSE);
-            next = Some(next.map_or(look, |next| next.min(look)));
-        }
-        next
-    }
-
     /// When the oldest record was read that stays.
-    fn give_up_late_of(&self, topic: &Topic, now: Instant, timeout: Duration) -> Option<Instant> {
-        let is_late = |arrived: Instant| arrived + timeout <= now;
-        let (held, mut oldest) = topic.take_held(|burst| is_late(burst.arrived));
+    fn give_up_held(&self, topic: &Topic, now: Instant, timeout: Duration) -> Option<Instant> {
+        let (held, oldest) = topic.take_held(|burst| burst.arrived + timeout <= now);
         if !held.is_empty() {
             let stretches = held.into_iter().map(|burst| (burst.run.count(), burst.charged, burst.marks));
             let given_up = given_up(stretches, -1, timeout);
             self.say_late(topic, &given_up);
             given_up.settle(&self.ledger, &self.budget);
         }
-        let partitions = topic.partitions();
-        for partition in partitions.iter().flat_map(|all| all.iter()) {
-            let mut taken = Taken::default();
-            let mut effects = Vec::new();
-            let mut window = partition.window();
-            if window.in_flight() == 0 && window.sent_until().is_some_and(is_late) {
-                window.give_up_sent(&mut taken.batches, &mut effects);
-            }
-            window.take_unsent(&mut taken.batches, is_late);
-            taken.waiting = partition.take_waiting(&mut window, |item| is_late(item.arrived()));
-            let mut stays = window.oldest_arrived();
-            if stays.is_none() && partition.may_get_more() {
-                // How old it is shows when it has been read back from the log.
-                partition.want_more();
-                stays = now.checked_sub(timeout);
-            }
-            oldest = oldest.into_iter().chain(stays).min();
-            self.drop_late(topic, partition, &window, taken, timeout);
-            drop(window);
-            self.carry_out(partition, &mut effects);
-        }
         oldest
+    }
+
+    /// When the oldest record was read that stays, or as long ago as it may be where that is not known.
+    fn give_up_late(
+        &self,
+        topic: &Topic,
+        partition: &Arc<Partition>,
+        now: Instant,
+        timeout: Duration,
+    ) -> Option<Instant> {
+        let is_late = |arrived: Instant| arrived + timeout <= now;
+        let mut taken = Taken::default();
+        let mut effects = Vec::new();
+        let mut window = partition.window();
+        if window.in_flight() == 0 && window.sent_until().is_some_and(is_late) {
+            window.give_up_sent(&mut taken.batches, &mut effects);
+        }
+        window.take_unsent(&mut taken.batches, is_late);
+        taken.waiting = partition.take_waiting(&mut window, |item| is_late(item.arrived()));
+        let mut stays = window.oldest_arrived();
+        if stays.is_none() && partition.may_get_more() {
+            // How old it is shows when it has been read back from the log.
+            partition.want_more();
+            stays = now.checked_sub(timeout);
+        }
+        self.drop_late(topic, partition, &window, taken, timeout);
+        drop(window);
+        self.carry_out(partition, &mut effects);
+        stays
     }
 
     /// Counts what was taken out, and tells its clients: at once, or, of a stored partition, when the log has on disk that it is given up.
@@ -236,5 +285,47 @@ impl Window {
     fn take_built(&mut self) -> Option<Box<Built>> {
         let next = self.flight.as_mut().and_then(|flight| flight.renumbered.pop_front());
         std::mem::replace(&mut self.built, next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::Cluster;
+    use crate::cluster::dial::Dialer;
+    use crate::config::{Config, TopicRules};
+    use crate::queue::topic::Topics;
+
+    fn context(rules: &[(&str, TopicRules)]) -> Arc<Context> {
+        let mut config = Config::default();
+        for (topic, rules) in rules {
+            config.topics.insert(topic.parse().unwrap(), *rules).unwrap();
+        }
+        let config = Arc::new(config);
+        let topics = Arc::new(Topics::new(config.clone()));
+        for (topic, _) in rules {
+            let topic = topics.find_or_create(topic).unwrap();
+            topics.place(&topic, 2, |_, _| {});
+        }
+        let dialer = Dialer::tcp("test", Duration::from_secs(1));
+        Context::that_is_alone(config, topics, Cluster::that_stays(Snapshot::default()), dialer)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_what_is_due_is_looked_at() {
+        let timeout =
+            |seconds| TopicRules { delivery_timeout: Some(Duration::from_secs(seconds)), ..Config::default().producer };
+        let context = context(&[("a", timeout(1)), ("b", timeout(60)), ("c", Config::default().producer)]);
+        let start = Instant::now();
+        let mut watched = context.watch(&Snapshot::default(), start);
+        let next = context.give_up(&mut watched, start);
+        assert_eq!(next, Some(start + Duration::from_secs(1)));
+        // Each with its two partitions, and what waits for partitions.
+        let looks = |watched: &Watched| -> Vec<u64> {
+            watched.by_moment.keys().map(|(look, _)| (*look - start).as_secs()).collect()
+        };
+        assert_eq!(looks(&watched), [1, 1, 1, 60, 60, 60]);
+        assert_eq!(context.give_up(&mut watched, start + Duration::from_secs(1)), Some(start + Duration::from_secs(2)));
+        assert_eq!(looks(&watched), [2, 2, 2, 60, 60, 60]);
     }
 }

@@ -298,3 +298,6 @@ pub(super) async fn call(
 ) -> Result<Bytes, InquiryError> {
     Ok(timeout(within, connection.call(frame)).await.map_err(|_| InquiryError::Timeout(within))??)
 }
+
+#[cfg(test)]
+mod tests;

@@ -104,6 +104,19 @@ impl Context {
         })
     }
 
+    /// One for a single part of a broker's task.
+    #[cfg(test)]
+    pub(crate) fn that_is_alone(
+        config: Arc<Config>,
+        topics: Arc<Topics>,
+        cluster: Cluster,
+        dialer: Dialer,
+    ) -> Arc<Self> {
+        let clocks = Clocks { wall: || 0, since_boot: || Duration::ZERO };
+        let budget = Arc::new(Budget::new(config.memory.limit));
+        Context::new(config, topics, budget, Arc::default(), cluster, dialer, clocks)
+    }
+
     /// From now on what Kafka refuses for good is kept there. To be called once, before anything is sent.
     pub fn keep_dead_letters(&self, in_log: DeadLetters) {
         let first = self.dead_letters.set(in_log).is_ok();

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
+use super::giving_up::Watched;
 use super::lateness::Usual;
 use super::slot::{Place, Slot};
 use super::{Context, until};
@@ -39,18 +40,18 @@ pub async fn supervise(
     let mut snapshots = context.cluster.follow();
     let mut topics = context.topics.follow();
     let mut is_news = true;
-    let mut missing = None;
+    let mut watched = Watched::default();
     let outcome = loop {
-        if is_news || missing.is_some_and(|look| look <= Instant::now()) {
+        if is_news {
             let snapshot = snapshots.borrow_and_update().clone();
             topics.mark_unchanged();
             if let Err(failed) = retire(&context, &mut brokers, &snapshot).await {
                 break Err(failed);
             }
             assign(&context, &mut brokers, &snapshot, &mut random);
-            missing = context.give_up_missing(&snapshot, Instant::now());
+            watched = context.watch(&snapshot, Instant::now());
         }
-        let look = context.give_up_late(Instant::now()).into_iter().chain(missing).min();
+        let look = context.give_up(&mut watched, Instant::now());
         is_news = true;
         tokio::select! {
             biased;

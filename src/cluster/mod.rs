@@ -76,6 +76,15 @@ impl Cluster {
     }
 }
 
+#[cfg(test)]
+impl Cluster {
+    /// One of which nothing new is ever known.
+    pub(crate) fn that_stays(snapshot: Snapshot) -> Self {
+        let snapshots = watch::channel(Arc::new(snapshot)).1;
+        Cluster { snapshots, wanted: Arc::default(), hints: mpsc::channel(HINTS_MAX).0 }
+    }
+}
+
 /// The task, not yet running.
 pub struct MetadataTask {
     config: Arc<Config>,

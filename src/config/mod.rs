@@ -340,11 +340,6 @@ impl Config {
         self.any_rules(|rules| rules.full == FullPolicy::Reject)
     }
 
-    /// Whether the records of any topic are given up when they have waited for too long.
-    pub fn may_time_out(&self) -> bool {
-        self.any_rules(|rules| rules.delivery_timeout.is_some())
-    }
-
     fn any_rules(&self, is_so: impl Fn(&TopicRules) -> bool) -> bool {
         self.topics.iter().map(|(_, rules)| rules).chain([&self.producer]).any(is_so)
     }
