@@ -9,19 +9,22 @@
 #[path = "../tests/support/log.rs"]
 mod fixture;
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use forebay::backlog::log::engine::Log;
-use forebay::backlog::log::entry::{Acknowledged, Entry};
+use forebay::backlog::log::entry::{Acknowledged, Entry, Records};
 use forebay::backlog::log::options::Options;
 use forebay::backlog::log::read::{Cursor, Next};
 use forebay::backlog::log::storage::real::RealStorage;
@@ -170,64 +173,202 @@ fn all_of(log: &Log<RealStorage>, partition: u32) -> Acknowledged {
     Acknowledged { partition, last, offset: 0, leader_epoch: 0, topic_id: [0; 16], possible_duplicates: 0 }
 }
 
-/// Clients that each wait for every record, beside the sync alone.
+/// Clients that each wait for every record, and the sync alone before each round of them.
 fn commit(directory: &Path) {
-    const SPAN: Duration = Duration::from_secs(2);
-    let mut alone = {
-        let path = directory.join("sync");
-        let file = File::create(&path).expect("the directory can be written");
-        file.write_all_at(&vec![0; 16 << 20], 0).and_then(|()| file.sync_all()).expect("there is room");
-        let start = Instant::now();
-        let mut times = vec![];
-        while start.elapsed() < SPAN {
-            let at = times.len() as u64 * 4096 % (16 << 20);
-            let before = Instant::now();
-            file.write_all_at(&[7; 200], at).and_then(|()| file.sync_data()).expect("the disk is well");
-            times.push(before.elapsed().as_secs_f64() * 1e6);
-        }
-        std::fs::remove_file(path).expect("it is ours");
-        times
-    };
-    let (sync_p50, sync_p99) = (quantile(&mut alone, 0.5), quantile(&mut alone, 0.99));
-    println!("fdatasync alone: p50 {sync_p50:.0} us, p99 {sync_p99:.0} us");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime can be started");
-    for clients in [1, 16, 256] {
-        let name = format!("commit-{clients}");
-        let thread =
-            LogThread::start(open(directory, &name, 4 << 30), SyncPolicy::default()).expect("threads can be started");
-        let until = Instant::now() + SPAN;
-        let tasks: Vec<_> = (0..clients).map(|_| runtime.spawn(client(thread.handle(), until))).collect();
-        let mut times: Vec<f64> = tasks.into_iter().flat_map(|task| runtime.block_on(task).expect("it ends")).collect();
-        let (count, p50, p99) = (times.len(), quantile(&mut times, 0.5), quantile(&mut times, 0.99));
+    let ways = |clients| {
+        [(Way::Each, Files::New), (Way::Together, Files::New), (Way::Together, Files::Recycled)]
+            .map(|way| (clients, way))
+    };
+    let mut rounds: Vec<(_, Vec<Round>)> = [1, 16, 256].into_iter().flat_map(ways).map(|way| (way, vec![])).collect();
+    let (mut sync_p50, mut sync_p99) = (vec![], vec![]);
+    for _ in 0..ROUNDS {
+        let mut alone = sync_alone(directory);
+        let (p50, p99) = (quantile(&mut alone, 0.5), quantile(&mut alone, 0.99));
+        sync_p50.push(p50);
+        sync_p99.push(p99);
+        for ((clients, way), rounds) in &mut rounds {
+            let mut round = commit_round(directory, &runtime, *clients, *way);
+            round.ratio = round.p99 / p99;
+            round.ratio_p50 = round.p50 / p50;
+            rounds.push(round);
+        }
+    }
+    println!("fdatasync alone: p50 {:.0} us, p99 {:.0} us", median(&mut sync_p50), median(&mut sync_p99));
+    for ((clients, (way, files)), rounds) in rounds {
+        let of = |figure: fn(&Round) -> f64| median(&mut rounds.iter().map(figure).collect::<Vec<_>>());
         println!(
-            "acks=1, {clients:>3} waiting: {:.0}/s, p50 {p50:.0} us, p99 {p99:.0} us = {:.1} x fdatasync's p99",
-            count as f64 / SPAN.as_secs_f64(),
-            p99 / sync_p99
+            "acks=1, {clients:>3} waiting, {way:?}, {files:?}: {:.0}/s, p50 {:.0} us = {:.1} x fdatasync's, p99 {:.0} us = {:.1} x fdatasync's, {:.2} syncs a record (p99 {:.0})",
+            of(|round| round.rate),
+            of(|round| round.p50),
+            of(|round| round.ratio_p50),
+            of(|round| round.p99),
+            of(|round| round.ratio),
+            of(|round| round.syncs),
+            of(|round| round.syncs_p99),
         );
-        thread.stop().expect("the disk is well");
-        std::fs::remove_dir_all(directory.join(name)).expect("it is ours");
     }
 }
 
-/// A task, as the daemon's connections are, that stores a record whenever its last one is durable. How long each took, in microseconds.
-async fn client(handle: LogHandle<RealStorage>, until: Instant) -> Vec<f64> {
+/// How clients hand their records over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// Each wakes the log's thread for its own.
+    Each,
+    /// As in the daemon: the first wakes it, and it takes in what others have pushed until it comes.
+    Together,
+}
+
+/// Which files the log writes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Files {
+    /// As in the first minutes of a log's life.
+    New,
+    /// Those of segments that were freed, as later on.
+    Recycled,
+}
+
+/// What one round of clients measured. Times in microseconds.
+#[derive(Default)]
+struct Round {
+    rate: f64,
+    p50: f64,
+    p99: f64,
+    /// To the sync alone.
+    ratio_p50: f64,
+    ratio: f64,
+    /// How many syncs end between two appends of a client: the one that its record needs, and the one that it came into.
+    syncs: f64,
+    syncs_p99: f64,
+}
+
+const SPAN: Duration = Duration::from_secs(1);
+
+/// Writes and syncs over blocks that were written before, one by one. How long each took, in microseconds.
+fn sync_alone(directory: &Path) -> Vec<f64> {
+    let path = directory.join("sync");
+    let file = File::create(&path).expect("the directory can be written");
+    file.write_all_at(&vec![0; 16 << 20], 0).and_then(|()| file.sync_all()).expect("there is room");
+    let start = Instant::now();
     let mut times = vec![];
-    while Instant::now() < until {
-        let (done, finished) = oneshot::channel();
+    while start.elapsed() < SPAN {
+        let at = times.len() as u64 * 4096 % (16 << 20);
         let before = Instant::now();
-        let work: Work<RealStorage> = Box::new(|log| {
-            let partition = log.define(b"p")?;
-            let first = log.partition(partition).map_or(0, |partition| partition.next);
-            // Busy while a sync is under way: the work is then run again.
-            log.append(&[Entry::Records(records(partition, first, &[7; 100]))])?;
-            Ok(log.appended())
-        });
-        let durable: Durable = Box::new(move |result| _ = done.send(result.is_ok()));
-        handle.submit(work, Some(durable)).expect("it runs");
-        assert!(finished.await.expect("it is answered"));
+        file.write_all_at(&[7; 200], at).and_then(|()| file.sync_data()).expect("the disk is well");
         times.push(before.elapsed().as_secs_f64() * 1e6);
     }
+    std::fs::remove_file(path).expect("it is ours");
     times
+}
+
+fn commit_round(
+    directory: &Path,
+    runtime: &tokio::runtime::Runtime,
+    clients: usize,
+    (way, files): (Way, Files),
+) -> Round {
+    let name = format!("commit-{clients}");
+    let mut log = open(directory, &name, 1 << 30);
+    if files == Files::Recycled {
+        recycle(&mut log);
+    }
+    let thread = LogThread::start(log, SyncPolicy::default()).expect("threads can be started");
+    let door = Arc::new(Door { handle: thread.handle(), way, pushed: Mutex::default() });
+    let until = Instant::now() + SPAN;
+    let tasks: Vec<_> = (0..clients).map(|_| runtime.spawn(client(door.clone(), until))).collect();
+    let waits: Vec<Vec<Wait>> = tasks.into_iter().map(|task| runtime.block_on(task).expect("it ends")).collect();
+    let mut times: Vec<f64> = waits.iter().flatten().map(|wait| wait.micros).collect();
+    let syncs = waits.iter().flat_map(|waits| waits.windows(2)).map(|two| (two[1].syncs - two[0].syncs) as f64);
+    let mut syncs: Vec<f64> = syncs.collect();
+    thread.stop().expect("the disk is well");
+    std::fs::remove_dir_all(directory.join(name)).expect("it is ours");
+    Round {
+        rate: times.len() as f64 / SPAN.as_secs_f64(),
+        p50: quantile(&mut times, 0.5),
+        p99: quantile(&mut times, 0.99),
+        syncs: syncs.iter().sum::<f64>() / syncs.len() as f64,
+        syncs_p99: quantile(&mut syncs, 0.99),
+        ..Round::default()
+    }
+}
+
+/// Fills segments and frees them, until the next ones will be written to their files.
+fn recycle(log: &mut Log<RealStorage>) {
+    let partition = log.define(b"p").expect("there is room");
+    while log.counters().segments_recycled == 0 {
+        (0..64).for_each(|_| store(log, partition, &DATA));
+        let done = all_of(log, partition);
+        log.append(&[Entry::Acknowledged(done)]).and_then(|_| log.sync()).expect("the disk is well");
+    }
+}
+
+/// A record whose client waits, and how many syncs there had been when it was appended.
+struct Wait {
+    micros: f64,
+    syncs: u64,
+}
+
+type Answer = oneshot::Sender<u64>;
+
+/// Where clients hand their records over.
+struct Door {
+    handle: LogHandle<RealStorage>,
+    way: Way,
+    /// Who has, and is not appended yet.
+    pushed: Mutex<VecDeque<Answer>>,
+}
+
+impl Door {
+    fn push(self: &Arc<Self>, answer: Answer) {
+        let mut pushed = self.pushed.lock();
+        pushed.push_back(answer);
+        if self.way == Way::Together && pushed.len() > 1 {
+            return;
+        }
+        drop(pushed);
+        let (door, appended) = (self.clone(), Arc::new(Mutex::new((0, VecDeque::new()))));
+        let answered = appended.clone();
+        let work: Work<RealStorage> = Box::new(move |log| {
+            let partition = log.define(b"p")?;
+            let first = log.partition(partition).map_or(0, |partition| partition.next);
+            let taken = match door.way {
+                Way::Each => door.pushed.lock().pop_front().into_iter().collect(),
+                Way::Together => std::mem::take(&mut *door.pushed.lock()),
+            };
+            let data = vec![7; 100 * taken.len()];
+            // Busy while a sync is under way: the work is then run again.
+            let run = Records { count: taken.len() as u32, ..records(partition, first, &data) };
+            match log.append(&[Entry::Records(run)]) {
+                Ok(ticket) => {
+                    *appended.lock() = (log.counters().syncs, taken);
+                    Ok(ticket)
+                }
+                Err(error) => {
+                    door.pushed.lock().extend(taken);
+                    Err(error)
+                }
+            }
+        });
+        let durable: Durable = Box::new(move |result| {
+            result.expect("the disk is well");
+            let (syncs, taken) = std::mem::take(&mut *answered.lock());
+            taken.into_iter().for_each(|answer| _ = answer.send(syncs));
+        });
+        self.handle.submit(work, Some(durable)).expect("it runs");
+    }
+}
+
+/// A task, as the daemon's connections are, that stores a record whenever its last one is durable.
+async fn client(door: Arc<Door>, until: Instant) -> Vec<Wait> {
+    let mut waits = vec![];
+    while Instant::now() < until {
+        let (answer, answered) = oneshot::channel();
+        let before = Instant::now();
+        door.push(answer);
+        let syncs = answered.await.expect("it is answered");
+        waits.push(Wait { micros: before.elapsed().as_secs_f64() * 1e6, syncs });
+    }
+    waits
 }
 
 fn reopen(directory: &Path, bytes: u64) {

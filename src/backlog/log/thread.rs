@@ -3,6 +3,9 @@
 //! Work comes in as closures that run on the appending thread with the log in their hands; each may ask to hear when what it appended
 //! is durable. While a sync runs, the appending thread goes on; what it appends is in the next one. A sync begins at once when
 //! somebody waits, else when enough was appended or enough time has passed.
+//!
+//! Where syncs are quick, handing one to another thread and back takes about as long as the sync. So the appending thread runs small ones
+//! itself while the last was quick: what is handed over meanwhile waits for that, and is in the next sync all the same.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,13 +19,17 @@ use tokio::time::Instant;
 use super::append::Ticket;
 use super::engine::Log;
 use super::error::LogError;
-use super::storage::Storage;
+use super::storage::{Storage, StorageFile};
 use super::sync::{SyncJob, SyncOutcome};
 
 /// At most so much work waits for the appending thread.
 const WORK_MAX: usize = 4096;
 /// How long after a sync that failed the next is tried, unless something is appended.
 const RETRY: Duration = Duration::from_secs(1);
+/// A sync of at most so much, that somebody waits for, the appending thread runs itself.
+const OWN_SYNC_BYTES: usize = 64 << 10;
+/// Unless the last sync took longer.
+const OWN_SYNC_TIME: Duration = Duration::from_millis(2);
 
 /// When to sync what nobody waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +104,8 @@ type Handed<S> = VecDeque<(Work<S>, Option<Durable>)>;
 
 struct Inbox<S: Storage> {
     work: Handed<S>,
-    outcome: Option<SyncOutcome>,
+    /// And how long the sync took.
+    outcome: Option<(SyncOutcome, Duration)>,
     stopping: bool,
     stopped: bool,
 }
@@ -125,7 +133,16 @@ impl<S: Storage> LogThread<S> {
         let appender = std::thread::Builder::new().name("log-append".to_owned()).spawn(move || {
             // However this thread ends, nobody waits for it any longer.
             let _end = Ended(Arc::clone(&appending));
-            Appender { log, policy, shared: appending, waiting: VecDeque::new(), syncing: false, due: None }.run()
+            Appender {
+                log,
+                policy,
+                shared: appending,
+                waiting: VecDeque::new(),
+                syncing: false,
+                last_sync: None,
+                due: None,
+            }
+            .run()
         });
         match appender {
             Ok(appender) => Ok(LogThread { handle: LogHandle { shared }, appender: Some(appender) }),
@@ -199,10 +216,16 @@ fn sync_jobs<S: Storage>(shared: &Shared<S>) {
             }
         };
         drop(given);
-        let outcome = job.run();
+        let outcome = run_timed(job);
         shared.inbox.lock().outcome = Some(outcome);
         shared.filled.notify_one();
     }
+}
+
+fn run_timed<F: StorageFile>(job: SyncJob<F>) -> (SyncOutcome, Duration) {
+    let began = Instant::now();
+    let outcome = job.run();
+    (outcome, began.elapsed())
 }
 
 struct Appender<S: Storage> {
@@ -212,6 +235,8 @@ struct Appender<S: Storage> {
     /// Who waits for which frame, in the order of frames.
     waiting: VecDeque<(Ticket, Durable)>,
     syncing: bool,
+    /// How long the last sync took.
+    last_sync: Option<Duration>,
     /// When to sync what nobody waits for.
     due: Option<Instant>,
 }
@@ -300,7 +325,10 @@ impl<S: Storage> Appender<S> {
             return;
         }
         self.due = None;
+        let is_quick = self.last_sync.is_some_and(|took| took <= OWN_SYNC_TIME);
+        let runs_itself = somebody_waits && is_quick && self.log.unsynced_bytes() <= OWN_SYNC_BYTES;
         match self.log.begin_sync() {
+            Ok(Some(job)) if runs_itself => self.take_outcome(run_timed(job)),
             Ok(Some(job)) => {
                 self.syncing = true;
                 *self.shared.job.lock() = Job::Sync(job);
@@ -323,8 +351,9 @@ impl<S: Storage> Appender<S> {
         self.take_outcome(outcome);
     }
 
-    fn take_outcome(&mut self, outcome: SyncOutcome) {
+    fn take_outcome(&mut self, (outcome, took): (SyncOutcome, Duration)) {
         self.syncing = false;
+        self.last_sync = Some(took);
         // A failure has made the segment unusable: what it lacks is made durable in another, at once.
         if self.log.finish_sync(outcome).is_err() {
             match self.log.sync() {

@@ -41,10 +41,11 @@ fn whoever_waits_is_answered_when_the_record_survives_a_power_loss() {
         .map(|client: u8| {
             let (handle, answers) = (thread.handle(), answers.clone());
             std::thread::spawn(move || {
-                for n in 0..10 {
+                for n in 0..10_u8 {
                     let answers = answers.clone();
                     let durable: Durable = Box::new(move |result| answers.send(result.is_ok()).unwrap());
-                    handle.submit(append(vec![client, n]), Some(durable)).unwrap();
+                    // Small ones are synced by the thread that appends, large ones by the other.
+                    handle.submit(append(vec![client; usize::from(n) * 10_000]), Some(durable)).unwrap();
                 }
             })
         })
