@@ -13,6 +13,12 @@ use super::storage::StorageFile;
 
 /// At most so many blocks are kept to be used again.
 const BLOCKS_KEPT: usize = 16;
+/// What is written ahead of small syncs.
+static ZEROS: [u8; 256 << 10] = [0; 256 << 10];
+/// And at most this part of a segment.
+const AHEAD_SHARE: usize = 64;
+/// A sync is small that covers at most this part of what would be written ahead of it.
+const SMALL_SHARE: usize = 4;
 
 /// The newest segment.
 #[derive(Debug)]
@@ -34,6 +40,8 @@ pub(super) struct Active<F> {
     pub(super) footer: u32,
     /// A write or a sync failed: nothing more may be written here, and what is not synced must be written anew.
     pub(super) poisoned: bool,
+    /// Up to here, at least, the file's blocks have been written to since the file system gave them.
+    pub(super) worn: u32,
     /// By partition and first index.
     pub(super) runs: BTreeMap<(u32, u64), RunRef>,
     /// Frames from `written` to `end`.
@@ -66,6 +74,7 @@ impl<F: StorageFile> Active<F> {
             synced: end,
             footer: 0,
             poisoned: false,
+            worn: end,
             runs: BTreeMap::new(),
             pending: Vec::new(),
             unsynced: VecDeque::new(),
@@ -144,6 +153,24 @@ impl<F: StorageFile> Active<F> {
         self.unsynced.push_back(block);
         self.written = self.end;
         Ok(len)
+    }
+
+    /// Has the blocks that small syncs will need next written to beforehand, so that not each of them must have the file system note, in its journal,
+    /// which blocks are in use now: that takes another write and another flush. How many bytes it wrote.
+    pub(super) fn write_ahead(&mut self) -> usize {
+        let (covered, ahead) =
+            ((self.written - self.synced) as usize, ZEROS.len().min(self.capacity as usize / AHEAD_SHARE));
+        let left = (self.capacity - self.written) as usize;
+        if self.written <= self.worn || covered > ahead / SMALL_SHARE {
+            return 0;
+        }
+        let zeros = &ZEROS[..ahead.min(left)];
+        // What comes will be written over it, and without it that is slower, not wrong.
+        if self.file.write_at(zeros, self.written.into()).is_err() {
+            return 0;
+        }
+        self.worn = self.written + zeros.len() as u32;
+        zeros.len()
     }
 
     /// Everything up to `to`, where a block ends, is on disk.

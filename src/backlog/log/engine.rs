@@ -242,7 +242,7 @@ impl<S: Storage> Log<S> {
             .spares
             .iter()
             .filter(|(_, len)| *len == self.options.segment_bytes)
-            .map(|(number, _)| Spare { name: spare_name(*number), recycled: true })
+            .map(|(number, _)| Spare { name: spare_name(*number), recycled: true, worn: 0 })
             .collect();
         self.state = recovered.state;
         self.count_named_bytes();

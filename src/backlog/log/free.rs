@@ -48,7 +48,7 @@ impl<S: Storage> Log<S> {
             None if !self.oldest_is_settled() => return false,
             None => self.watch.as_ref().and_then(|watch| watch.settled_by).unwrap_or(u64::MAX),
         };
-        if self.synced < needed_until || !self.give_back(&segment_name(number), segment.file_bytes) {
+        if self.synced < needed_until || !self.give_back(&segment_name(number), segment) {
             return false;
         }
         // So that a power loss leaves no younger segment missing than this one.

@@ -29,6 +29,8 @@ pub(super) struct Spare {
     pub(super) name: String,
     /// It was written to before.
     pub(super) recycled: bool,
+    /// Up to where, as far as that is known.
+    pub(super) worn: u32,
 }
 
 impl<S: Storage> Log<S> {
@@ -80,7 +82,7 @@ impl<S: Storage> Log<S> {
         self.counters.segments_begun += 1;
         self.counters.segments_recycled += u64::from(spare.recycled);
         self.counters.written_bytes += beginning.bytes.len() as u64;
-        self.take_segment(beginning, file);
+        self.take_segment(beginning, file, spare.worn);
         self.set_aside();
         self.keep_reserve();
         self.free();
@@ -106,11 +108,11 @@ impl<S: Storage> Log<S> {
     }
 
     /// Gives a file that is not a segment any more away: to be recycled, or to the file system.
-    pub(super) fn give_back(&mut self, name: &str, file_bytes: u64) -> bool {
+    pub(super) fn give_back(&mut self, name: &str, SegmentFile { note, file_bytes }: SegmentFile) -> bool {
         if file_bytes != self.options.segment_bytes || self.spares.len() >= SPARES_MAX {
             return self.housekeeping(|log| log.storage.remove(name));
         }
-        let spare = Spare { name: spare_name(self.next_file), recycled: true };
+        let spare = Spare { name: spare_name(self.next_file), recycled: true, worn: note.end };
         self.next_file += 1;
         let renamed = self.housekeeping(|log| log.storage.rename(name, &spare.name));
         if renamed {
@@ -172,7 +174,7 @@ impl<S: Storage> Log<S> {
                 return Err(self.full(FullCause::Floor(floor)));
             }
         }
-        let spare = Spare { name: spare_name(self.next_file), recycled: false };
+        let spare = Spare { name: spare_name(self.next_file), recycled: false, worn: 0 };
         self.next_file += 1;
         let path = self.storage.path(&spare.name);
         let file = match self.storage.create(&spare.name) {
@@ -226,9 +228,10 @@ impl<S: Storage> Log<S> {
     }
 
     /// The new segment takes the place of the old one; those without records are left behind.
-    fn take_segment(&mut self, beginning: Beginning, file: S::File) {
+    fn take_segment(&mut self, beginning: Beginning, file: S::File, worn: u32) {
         let Beginning { number, generation, bytes, capacity, runs } = beginning;
         let mut active = Active::new(number, generation, file, capacity, capacity.into(), bytes.len() as u32);
+        active.worn = active.worn.max(worn);
         active.runs.extend(runs.into_iter().map(|run| ((run.partition, run.first), run)));
         if let Some(old) = self.active.replace(active) {
             self.indexes.remember(old.number, old.runs.keys().map(|(partition, _)| *partition));
@@ -245,16 +248,13 @@ impl<S: Storage> Log<S> {
         self.carry = None;
         self.watch = None;
         self.synced = self.appended;
-        let left_behind: Vec<(u64, u64)> = self
-            .segments
-            .iter()
-            .filter(|(_, segment)| segment.note.runs == 0)
-            .map(|(number, segment)| (*number, segment.file_bytes))
-            .collect();
-        for (number, file_bytes) in left_behind {
+        let is_empty = |(_, segment): &(&u64, &SegmentFile)| segment.note.runs == 0;
+        let left_behind: Vec<_> =
+            self.segments.iter().filter(is_empty).map(|(number, file)| (*number, *file)).collect();
+        for (number, file) in left_behind {
             self.segments.remove(&number);
             self.indexes.forget(number);
-            self.give_back(&segment_name(number), file_bytes);
+            self.give_back(&segment_name(number), file);
         }
         self.count_older_bytes();
     }

@@ -67,7 +67,8 @@ impl<S: Storage> Log<S> {
             return Ok(None);
         }
         written?;
-        let Some(active) = &self.active else { return Ok(None) };
+        let Some(active) = &mut self.active else { return Ok(None) };
+        self.counters.written_bytes += active.write_ahead() as u64;
         self.syncing = true;
         let outcome = SyncOutcome {
             segment: active.number,
@@ -126,5 +127,52 @@ impl<S: Storage> Log<S> {
             }
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::entry::{Acknowledged, Entry, NO_TAGS, Records};
+    use super::super::options::Options;
+    use super::super::storage::simulated::SimulatedStorage;
+    use super::*;
+
+    fn store_and_sync(log: &mut Log<SimulatedStorage>, partition: u32, data: &[u8]) {
+        let first = log.partition(partition).unwrap().next;
+        let (count, base_timestamp, max_timestamp, stored_at, codec, tags) = (1, 0, 0, 0, 0, NO_TAGS);
+        let records = Records { partition, first, count, base_timestamp, max_timestamp, stored_at, codec, tags, data };
+        log.append(&[Entry::Records(records)]).unwrap();
+        log.sync().unwrap();
+    }
+
+    fn written_by(log: &mut Log<SimulatedStorage>, work: impl FnOnce(&mut Log<SimulatedStorage>)) -> usize {
+        let before = log.counters().written_bytes;
+        work(log);
+        (log.counters().written_bytes - before) as usize
+    }
+
+    #[test]
+    fn small_syncs_write_to_their_blocks_beforehand_and_large_ones_and_those_in_recycled_files_do_not() {
+        // 128 KiB ahead, in segments of 8 MiB.
+        let (mut log, _) = Log::open(SimulatedStorage::new(0), Options::with_limit(64 << 20), 1).unwrap();
+        let p = log.define(b"p").unwrap();
+        log.sync().unwrap();
+        // Behind what was written to for the definition.
+        store_and_sync(&mut log, p, &[1; 200_000]);
+        let small = |log: &mut Log<_>| (0..200).for_each(|_| store_and_sync(log, p, &[1; 100]));
+        let written = written_by(&mut log, small);
+        assert!((128 << 10..200 << 10).contains(&written), "once for all of them: {written}");
+        let written = written_by(&mut log, |log| (0..5).for_each(|_| store_and_sync(log, p, &[1; 200_000])));
+        assert!(written < 1_001_000, "{written}");
+        while log.counters().segments_recycled == 0 {
+            store_and_sync(&mut log, p, &[1; 200_000]);
+            let last = log.partition(p).unwrap().next - 1;
+            let (offset, leader_epoch, topic_id, possible_duplicates) = (-1, -1, [0; 16], 0);
+            let done = Acknowledged { partition: p, last, offset, leader_epoch, topic_id, possible_duplicates };
+            log.append(&[Entry::Acknowledged(done)]).unwrap();
+            log.sync().unwrap();
+        }
+        let written = written_by(&mut log, small);
+        assert!(written < 128 << 10, "{written}");
     }
 }
