@@ -109,7 +109,7 @@ impl<S: Storage> Log<S> {
         self.live_bound = None;
     }
 
-    fn lives(&self, run: &RunRef) -> bool {
+    pub(super) fn lives(&self, run: &RunRef) -> bool {
         let range = IndexRange::new(run.first, run.last());
         let partition = self.state.partitions.get(&run.partition);
         range.is_some_and(|range| partition.is_some_and(|partition| partition.needs(range)))

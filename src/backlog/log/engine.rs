@@ -12,6 +12,7 @@ use super::frame::Kind;
 use super::free::Watch;
 use super::header::{HEADER_BYTES, segment_name, spare_name};
 use super::index::IndexCache;
+use super::oldest::Oldest;
 use super::options::Options;
 use super::recovery::{Damage, Recovered, SegmentFile, recover};
 use super::roll::{For, Spare, has_room_to_give};
@@ -99,6 +100,7 @@ pub struct Log<S: Storage> {
     /// See `clean`.
     pub(super) live_bound: Option<u64>,
     pub(super) clean_again_at: u64,
+    pub(super) oldest: Oldest,
     pub(super) indexes: IndexCache<S::File>,
     /// See `quarantine`.
     pub(super) damaged: BTreeSet<(u64, u32)>,
@@ -150,6 +152,7 @@ impl<S: Storage> Log<S> {
             cleaned: None,
             live_bound: None,
             clean_again_at: 0,
+            oldest: Oldest::default(),
             damaged: BTreeSet::new(),
             quarantined: None,
             set_aside: Vec::new(),
