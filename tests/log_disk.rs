@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use nix::errno::Errno;
 
 use forebay::backlog::log::engine::Log;
-use forebay::backlog::log::error::LogError;
 use forebay::backlog::log::header::segment_name;
+use forebay::backlog::log::inspect::Inspection;
 use forebay::backlog::log::options::Options;
 use forebay::backlog::log::read::{Cursor, Next, ReadError, RunHandle};
 use forebay::backlog::log::storage::simulated::{Fault, SimulatedFile, SimulatedStorage};
@@ -65,7 +65,7 @@ fn a_log_on_a_disk_that_takes_no_writes_is_read_all_the_same() {
 }
 
 #[test]
-fn a_segment_that_the_disk_cannot_read_all_of_is_neither_cleaned_nor_freed_while_anything_is_held() {
+fn a_segment_that_the_disk_cannot_read_stays_and_keeps_no_room_of_what_comes_behind_it() {
     let storage = SimulatedStorage::new(2);
     let mut log = open(&storage, 8);
     let (parked, busy) = (log.define(b"parked").unwrap(), log.define(b"busy").unwrap());
@@ -80,21 +80,50 @@ fn a_segment_that_the_disk_cannot_read_all_of_is_neither_cleaned_nor_freed_while
     storage.kill();
     storage.spoil(&name, 0..SEGMENT_BYTES);
     let mut log = open(&storage, 8);
-    let stored_and_delivered = |_| match store(&mut log, busy, &[7; 1000]) {
-        Ok(_) => acknowledge(&mut log, busy).map(|_| None).unwrap(),
-        Err(error) => Some(error),
+    let other = log.define(b"other").unwrap();
+    let flow = |log: &mut Log<SimulatedStorage>| {
+        for n in 0..1500 {
+            // Another that stands still, in segments behind it.
+            if n % 500 == 0 {
+                store(log, other, &[n as u8; 100]).expect("the others never meet a full log");
+            }
+            store(log, busy, &[7; 1000]).expect("the others never meet a full log");
+            acknowledge(log, busy).unwrap();
+        }
     };
-    let refused = (0..1000).find_map(stored_and_delivered).expect("the log is full");
-    assert!(matches!(refused, LogError::Full { .. } | LogError::Disk(_)), "{refused}");
-    assert!(log.locate(&mut Cursor::new(parked, 0), 1000).unwrap_err().to_string().contains("(EIO)"));
+    flow(&mut log);
+    assert!(log.used_bytes() <= 6 * SEGMENT_BYTES, "the reserve is kept: {}", log.used_bytes());
+    for power_loss in [false, true] {
+        assert!(log.locate(&mut Cursor::new(parked, 0), 1000).unwrap_err().to_string().contains("(EIO)"));
+        assert_eq!(others(&mut log, other), [[0; 100], [244; 100], [232; 100]]);
+        log.sync().unwrap();
+        if power_loss {
+            storage.lose_power();
+        }
+        drop(log);
+        storage.kill();
+        let reopened = Log::open(storage.clone(), fixture::options(8), 1).unwrap();
+        assert_eq!(reopened.1.missing_segments, [0_u64; 0]);
+        log = reopened.0;
+    }
+    let report = Inspection::new(storage.clone()).unwrap().verify().unwrap().remove(0);
+    assert!(report.is_unread && segment_name(report.number) == name, "{report:?}");
     storage.spoil(&name, 0..0);
     let mut cursor = Cursor::new(parked, 0);
     assert_eq!(runs(&mut log, &mut cursor)[0].read().unwrap().records().data, b"precious");
-    (0..200).for_each(|_| {
-        store(&mut log, busy, &[7; 1000]).expect("there is room again");
-        acknowledge(&mut log, busy).unwrap();
-    });
-    assert!(log.counters().segments_cleaned > 0);
+    flow(&mut log);
+    assert!(!storage.files().contains_key(&name), "it is cleaned when it can be read");
+    let mut cursor = Cursor::new(parked, 0);
+    assert_eq!(runs(&mut log, &mut cursor)[0].read().unwrap().records().data, b"precious");
+}
+
+fn others(log: &mut Log<SimulatedStorage>, partition: u32) -> Vec<Vec<u8>> {
+    let mut cursor = Cursor::new(partition, 0);
+    let mut found = vec![];
+    while cursor.next < log.partition(partition).unwrap().next {
+        found.extend(runs(log, &mut cursor).iter().map(|run| run.read().unwrap().records().data.to_vec()));
+    }
+    found
 }
 
 fn oldest(name: &str) -> u64 {

@@ -6,6 +6,9 @@ use forebay::backlog::log::read::{Cursor, Next};
 use crate::model::Fate;
 use crate::world::{PARTITIONS, World};
 
+/// A log of the model has fewer segments.
+const UNREAD_MAX: usize = 100;
+
 impl World {
     pub fn read_some(&mut self) {
         let number = self.random.u32(..PARTITIONS);
@@ -28,6 +31,7 @@ impl World {
     /// Reads to the end; everything that is held must come, in order.
     fn read(&mut self, number: u32, from: u64, bytes_max: usize, must: bool) {
         let mut cursor = Cursor::new(number, from);
+        let mut unread = 0;
         let mut expected = from.max(self.model.partitions[&number].settled);
         loop {
             let handles = match self.log().locate(&mut cursor, bytes_max) {
@@ -36,6 +40,11 @@ impl World {
                 Err(LogError::Busy) if must => {
                     self.finish_sync();
                     self.log().sync().expect("nothing is in the way");
+                    continue;
+                }
+                // What was found unreadable before is looked at anew by the next try.
+                Err(LogError::Disk(error)) if must && unread < UNREAD_MAX && error.to_string().contains("(EIO)") => {
+                    unread += 1;
                     continue;
                 }
                 Err(error) => {

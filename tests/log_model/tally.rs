@@ -19,12 +19,15 @@ pub struct Tally {
     pub runs_read: u64,
     pub crashes_while_opening: u64,
     pub retired: u64,
+    pub spoiled: u64,
+    pub left_out: u64,
 }
 
 impl Tally {
     pub fn add_counters(&mut self, log: &Log<SimulatedStorage>) {
         let counters = log.counters();
         self.cleaned += counters.segments_cleaned;
+        self.left_out += counters.segments_left_out;
         self.freed += counters.segments_freed;
         self.poisoned += counters.poisoned_segments;
         self.recycled += counters.segments_recycled;
@@ -44,5 +47,7 @@ impl Tally {
         self.runs_read += other.runs_read;
         self.crashes_while_opening += other.crashes_while_opening;
         self.retired += other.retired;
+        self.spoiled += other.spoiled;
+        self.left_out += other.left_out;
     }
 }

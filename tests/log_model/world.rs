@@ -80,7 +80,8 @@ impl World {
             73..76 => self.ignoring(|log| log.write()),
             76..79 => self.ignoring(|log| log.mark()),
             79..84 => self.read_some(),
-            84..88 => self.fault(),
+            84..87 => self.fault(),
+            87 => self.spoil(),
             88..90 => self.storage.fail(None),
             90..92 => self.fill_disk(),
             92..94 => self.storage.set_capacity(u64::MAX),
@@ -310,6 +311,22 @@ impl World {
         self.storage.fail(Some(fault));
     }
 
+    /// A part of a segment, or all of it, cannot be read for a while. Not of the newest, without which nothing is opened.
+    fn spoil(&mut self) {
+        let mut names: Vec<String> =
+            self.storage.files().into_keys().filter(|name| name.ends_with(".segment")).collect();
+        names.pop();
+        if names.is_empty() {
+            return;
+        }
+        let name = &names[self.random.usize(..names.len())];
+        let from = self.random.u64(..self.options.segment_bytes);
+        let range = if self.random.bool() { 0..u64::MAX } else { from..from + 512 };
+        self.say(format_args!("{name} cannot be read: {range:?}"));
+        self.storage.spoil(name, range);
+        self.tally.spoiled += 1;
+    }
+
     fn fill_disk(&mut self) {
         let used = self.storage.used_bytes();
         let room = self.random.u64(..3 * self.options.segment_bytes);
@@ -319,6 +336,7 @@ impl World {
 
     pub fn heal(&mut self) {
         self.storage.fail(None);
+        self.storage.mend();
         self.storage.set_capacity(u64::MAX);
     }
 

@@ -157,7 +157,7 @@ impl<S: Storage> Log<S> {
                 rolled = false;
                 continue;
             }
-            if room_for == For::Records && self.could_leave_all_behind() {
+            if room_for == For::Records && (self.could_leave_all_behind() || self.older_bytes_without_runs > 0) {
                 self.roll(0, For::Notes)?;
                 continue;
             }

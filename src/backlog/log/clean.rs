@@ -1,24 +1,67 @@
 //! The cleaner: when records find no room and less than half of the log lives, what lives in the oldest segment is copied to the
 //! newest, so that one partition that stands still never keeps the room of what others have delivered.
+//!
+//! What the disk cannot read stays where it is, and is tried again now and then. The segments behind it are emptied instead: what lives in them is copied,
+//! and the checkpoint of the next segment leaves them out.
 
 use super::engine::Log;
 use super::entry::{Entry, IndexRange};
 use super::error::LogError;
 use super::footer::{RUN_BYTES, RunRef};
 use super::frame::HEADER_BYTES;
+use super::header::segment_name;
 use super::read::{ReadError, read_run};
 use super::roll::For;
+use super::scan::is_unreadable;
 use super::storage::{Storage, StorageFile};
 
 /// What a copied run takes beside its data.
 const COPY_OVERHEAD_BYTES: usize = HEADER_BYTES + 256;
 /// A pass that found too much alive is made again when this part of what is held has been settled.
 const AGAIN_AFTER_SHARE: u64 = 64;
+/// A segment that the disk could not read is tried again when so many others were begun.
+const UNREAD_AGAIN_AFTER: u64 = 16;
 
 impl<S: Storage> Log<S> {
-    /// Empties and frees the oldest segment, if that is worth it. Takes as long as copying what lives of one segment.
+    /// Empties and frees the oldest segment, or the oldest that can be read, if that is worth it. True if another attempt may find room. Takes as long as
+    /// copying what lives of one segment.
     pub(super) fn clean(&mut self) -> Result<bool, LogError> {
-        let Some(&oldest) = self.segments.keys().next() else { return Ok(false) };
+        let begun = self.counters.segments_begun;
+        self.unread.retain(|_, since| begun - *since < UNREAD_AGAIN_AFTER);
+        let Some(number) = self.segments.keys().find(|number| !self.unread.contains_key(number)).copied() else {
+            return Ok(false);
+        };
+        let is_oldest = self.segments.keys().next() == Some(&number);
+        let cleaned = if is_oldest { self.clean_oldest(number) } else { self.empty(number) };
+        let path = self.storage.path(&segment_name(number));
+        match cleaned {
+            Err(LogError::Disk(error))
+                if error.action == "read" && error.path == path && is_unreadable(&error.source) =>
+            {
+                self.unread.insert(number, begun);
+                Ok(true)
+            }
+            cleaned => cleaned,
+        }
+    }
+
+    /// Has a segment behind one that cannot be read left out by the next checkpoint.
+    fn empty(&mut self, number: u64) -> Result<bool, LogError> {
+        let (index, _) = self.index_of(number)?;
+        if index.runs().iter().any(|run| self.lives(run)) || self.indexes.is_partial(number) {
+            if !self.room_for_segment(For::Copies, 0) || !self.is_worth_cleaning()? {
+                return Ok(false);
+            }
+            self.copy_living(number)?;
+            self.counters.segments_cleaned += 1;
+        }
+        self.segments.entry(number).and_modify(|segment| segment.note.runs = 0);
+        self.counters.segments_left_out += 1;
+        self.count_older_bytes();
+        Ok(true)
+    }
+
+    fn clean_oldest(&mut self, oldest: u64) -> Result<bool, LogError> {
         if !self.room_for_segment(For::Copies, 0) || !self.is_worth_cleaning()? {
             return Ok(false);
         }
@@ -44,7 +87,7 @@ impl<S: Storage> Log<S> {
         frames.sort_unstable();
         frames.dedup();
         // Before anything is copied: or what the disk cannot read would have the rest copied at each attempt.
-        let path = || self.storage.path(&super::header::segment_name(segment));
+        let path = || self.storage.path(&segment_name(segment));
         let mut frame_bytes = Vec::new();
         for (position, len) in &frames {
             frame_bytes.resize(*len as usize, 0);
@@ -66,7 +109,7 @@ impl<S: Storage> Log<S> {
                 // What it held is found missing when its partition comes to it.
                 Err(ReadError::Damaged) => self.note_damage(segment, run.gap()),
                 Err(ReadError::Io(source)) => {
-                    let path = self.storage.path(&super::header::segment_name(segment));
+                    let path = self.storage.path(&segment_name(segment));
                     return Err(LogError::io("read", path)(source));
                 }
             }

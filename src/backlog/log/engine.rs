@@ -44,6 +44,8 @@ pub struct Counters {
     pub segments_freed: u64,
     /// Segments emptied by the cleaner.
     pub segments_cleaned: u64,
+    /// Segments left out before an older one, which the disk could not read.
+    pub segments_left_out: u64,
     /// Indexes of older segments read from their files.
     pub indexes_read: u64,
     /// Damaged places found.
@@ -100,6 +102,8 @@ pub struct Log<S: Storage> {
     /// See `clean`.
     pub(super) live_bound: Option<u64>,
     pub(super) clean_again_at: u64,
+    /// Segments that the disk could not read when they were to be cleaned, and how many had been begun then.
+    pub(super) unread: BTreeMap<u64, u64>,
     pub(super) oldest: Oldest,
     pub(super) indexes: IndexCache<S::File>,
     /// See `quarantine`.
@@ -152,6 +156,7 @@ impl<S: Storage> Log<S> {
             cleaned: None,
             live_bound: None,
             clean_again_at: 0,
+            unread: BTreeMap::new(),
             oldest: Oldest::default(),
             damaged: BTreeSet::new(),
             quarantined: None,

@@ -25,7 +25,7 @@ impl<S: Storage> Log<S> {
 
     /// Makes the notes durable that free what is not needed any more, and frees it.
     pub(super) fn sync_and_free(&mut self) -> Result<(), LogError> {
-        if let Some(&oldest) = self.segments.keys().next() {
+        if let Some(&oldest) = self.segments.keys().next().filter(|oldest| !self.unread.contains_key(oldest)) {
             self.indexes.look_again(oldest, self.counters.syncs);
         }
         if !self.oldest_is_settled() {
@@ -57,6 +57,7 @@ impl<S: Storage> Log<S> {
         self.count_older_bytes();
         self.indexes.forget(number);
         self.damaged.retain(|(segment, _)| *segment != number);
+        self.unread.remove(&number);
         let newest = self.active.as_ref().map_or(0, |active| active.number);
         self.state.forget_retired(self.segments.keys().next().copied().unwrap_or(newest));
         self.watch = None;

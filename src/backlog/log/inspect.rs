@@ -14,7 +14,7 @@ use super::header::{HEADER_BYTES, segment_name};
 use super::index::{Loaded, load_index};
 use super::read::{ReadError, StoredRun, read_run};
 use super::recovery::{Recovered, recover};
-use super::scan::{Extent, Gap, Seen, Unreadable, scan};
+use super::scan::{Extent, Gap, Seen, Unreadable, is_unreadable, scan};
 use super::storage::Storage;
 
 /// A directory that is being written to may be looked at in the middle of a write; what looks damaged is looked at so often.
@@ -57,6 +57,8 @@ pub struct SegmentReport {
     pub records: u64,
     /// Damaged bytes.
     pub damage: Vec<Gap>,
+    /// Whether the disk could not read all of it: then what is damaged may only be that.
+    pub is_unread: bool,
     /// Frames that count but say what cannot be.
     pub invalid_frames: u64,
 }
@@ -180,13 +182,8 @@ impl<S: Storage> Inspection<S> {
     fn verify_segment(&self, number: u64, generation: u64, end: u32) -> io::Result<SegmentReport> {
         let file = self.storage.open(&segment_name(number))?;
         let mut report = SegmentReport { number, bytes: end.into(), ..SegmentReport::default() };
-        let extent = Extent {
-            generation,
-            from: HEADER_BYTES as u32,
-            limit: end,
-            known_synced: end,
-            unreadable: Unreadable::IsDamage,
-        };
+        let (from, unreadable) = (HEADER_BYTES as u32, Unreadable::IsDamage);
+        let extent = Extent { generation, from, limit: end, known_synced: end, unreadable };
         scan(&file, extent, |seen| {
             match seen {
                 Seen::Gap(gap) => report.damage.push(gap),
@@ -206,6 +203,11 @@ impl<S: Storage> Inspection<S> {
             }
             ControlFlow::Continue(())
         })?;
+        if !report.damage.is_empty() {
+            let all = Extent { unreadable: Unreadable::Fail, ..extent };
+            let read = scan(&file, all, |_| ControlFlow::Continue(()));
+            report.is_unread = read.is_err_and(|error| is_unreadable(&error));
+        }
         // Freed and overwritten while it was read.
         if !report.damage.is_empty() && self.was_freed(number) {
             return Err(io::ErrorKind::NotFound.into());

@@ -23,7 +23,8 @@
 //! - The newest checkpoint and the frames behind it say everything but the records themselves. So opening reads one segment.
 //! - A sync that failed is never tried again on the same file: what it did not cover is written anew, into a new segment that gets
 //!   its name when all of it is on disk.
-//! - Segments with records are freed strictly oldest first, when all of their records are settled by notes that are on disk, or copied.
+//! - Segments with records are freed oldest first, when all of their records are settled by notes that are on disk, or copied; behind one that the
+//!   disk cannot read they are left out by the next checkpoint.
 //! - Two segments are kept for notes and the cleaner: a full log still drains.
 //! - Memory does not grow with the log: the index of the newest segment, of a few that are being read, what is not synced yet, and a state for each partition.
 //!

@@ -4,6 +4,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{Directory, failure};
+use crate::backlog::log::header::segment_name;
 use crate::cli::exit::{self, Failure};
 use crate::cli::output;
 use crate::cli::status::grouped;
@@ -54,6 +55,8 @@ struct Segment {
     bytes: u64,
     invalid_frames: u64,
     damage: Vec<Damage>,
+    /// Whether the disk could not read all of it.
+    unread: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -77,6 +80,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
             bytes: report.bytes,
             invalid_frames: report.invalid_frames,
             damage: report.damage.iter().map(|gap| Damage { from: gap.from, to: gap.to }).collect(),
+            unread: report.is_unread,
         })
         .collect();
     let sound = segments.iter().all(|segment| segment.damage.is_empty() && segment.invalid_frames == 0);
@@ -100,6 +104,14 @@ fn page(verdict: &Verdict) -> String {
     for segment in &verdict.segments {
         for damage in &segment.damage {
             out += &format!("segment {}: bytes {} to {} are damaged\n", segment.number, damage.from, damage.to);
+        }
+        if segment.unread {
+            let name = segment_name(segment.number);
+            out += &format!(
+                "segment {}: the disk cannot read all of it; what is held there waits, and is tried again. To give it up: stop forebay, mv {name} to another \
+                 directory, and start forebay, which counts it as dropped\n",
+                segment.number
+            );
         }
         if segment.invalid_frames > 0 {
             out += &format!("segment {}: {} frames say what cannot be\n", segment.number, segment.invalid_frames);

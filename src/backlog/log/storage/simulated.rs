@@ -68,9 +68,14 @@ impl SimulatedStorage {
         self.disk.lock().fault = fault;
     }
 
-    /// Reads that touch this part of a file fail with EIO, for as long as the file has not been written anew.
+    /// Reads that touch this part of a file fail with EIO, until it is mended or the file is written anew from its beginning.
     pub fn spoil(&self, name: &str, range: Range<u64>) {
         self.disk.lock().spoil(name, range);
+    }
+
+    /// Everything can be read again.
+    pub fn mend(&self) {
+        self.disk.lock().mend();
     }
 
     /// Whether everything that would change something fails with EROFS.

@@ -185,6 +185,10 @@ impl Disk {
         content.into_iter().for_each(|content| content.spoiled = Some(range.clone()));
     }
 
+    pub(super) fn mend(&mut self) {
+        self.contents.values_mut().for_each(|content| content.spoiled = None);
+    }
+
     pub(super) fn read(&self, inode: u64, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let spoiled = self.contents.get(&inode).and_then(|content| content.spoiled.clone());
         if spoiled.is_some_and(|range| range.start < offset + buffer.len() as u64 && offset < range.end) {
@@ -208,6 +212,9 @@ impl Disk {
             return Err(Errno::ENOSPC.into());
         }
         if let Some(content) = self.contents.get_mut(&inode) {
+            if let Change::Write(0, _) = change {
+                content.spoiled = None;
+            }
             apply(&mut content.current, &change);
             content.changes.push(change);
         }
