@@ -15,8 +15,9 @@ use super::index::IndexCache;
 use super::oldest::Oldest;
 use super::options::Options;
 use super::recovery::{Damage, Recovered, SegmentFile, recover};
-use super::roll::{For, Spare, has_room_to_give};
+use super::roll::{For, has_room_to_give};
 use super::scan::{Extent, SYNCED_TO_ITS_END, Seen, Unreadable, scan};
+use super::spare::Spare;
 use super::state::{Partition, State};
 use super::storage::{LockError, Storage, StorageFile};
 

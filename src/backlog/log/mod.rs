@@ -11,7 +11,7 @@
 //!
 //! Pure, bytes in and values out: `varint`, `frame`, `entry`, `checkpoint`, `footer`, `header`, and `state`, which is all that notes mean.
 //! Files: `storage` is the seam, with the real file system and a simulated one; `scan` finds the frames of a segment, `recovery` makes a
-//! directory into a state without changing it. `Log` is the engine: one state machine behind `&mut self`, in `open`, `append`, `roll`, `sync`,
+//! directory into a state without changing it. `Log` is the engine: one state machine behind `&mut self`, in `open`, `append`, `roll`, `spare`, `sync`,
 //! `free`, `clean` and `read`; it starts no thread, has no clock, and does nothing between calls. `thread` is the shell: one thread appends,
 //! another syncs. `probe` proves that the directory can be used.
 //!
@@ -58,6 +58,7 @@ mod oldest;
 mod quarantine;
 pub mod read;
 mod roll;
+mod spare;
 pub mod sync;
 
 pub mod thread;
