@@ -5,6 +5,7 @@
 #[path = "support/log.rs"]
 mod fixture;
 
+use forebay::backlog::log::engine::Log;
 use forebay::backlog::log::entry::{Entry, IndexRange, Origin, Records, tag_origins};
 use forebay::backlog::log::error::{FullCause, LogError};
 use forebay::backlog::log::storage::simulated::{Fault, SimulatedStorage};
@@ -61,6 +62,43 @@ fn a_checkpoint_larger_than_a_segment_neither_blocks_nor_eats_the_log() {
         log.sync().unwrap();
         store(&mut log, partition, &[1; 1000]).expect("there is room again");
     }
+}
+
+#[test]
+fn a_full_disk_has_room_for_notes_behind_large_checkpoints() {
+    let storage = SimulatedStorage::new(17);
+    let mut log = open(&storage, 40);
+    let partition = log.define(b"p").unwrap();
+    let run = Records { count: 100_000, ..records(partition, 0, b"") };
+    log.append(&[Entry::Records(run)]).unwrap();
+    let dead = |log: &mut Log<SimulatedStorage>, n: u64| {
+        let range = IndexRange::new(n * 5, n * 5).unwrap();
+        log.append(&[Entry::Dead { partition, range, reason: 1 }]).expect("notes have their room");
+    };
+    // Two copies of what the next one begins with take three segments.
+    (1..10_000).for_each(|n| dead(&mut log, n));
+    log.sync().unwrap();
+    storage.set_capacity(storage.used_bytes());
+    for round in 0..12 {
+        let begun = log.counters().segments_begun;
+        while log.counters().segments_begun < begun + 2 {
+            dead(&mut log, 1);
+        }
+        log.sync().unwrap();
+        if round % 3 == 2 {
+            storage.lose_power();
+            drop(log);
+            storage.set_capacity(storage.used_bytes());
+            log = open(&storage, 40);
+        }
+        // Others take what becomes free.
+        storage.set_capacity(storage.used_bytes());
+    }
+    acknowledge(&mut log, partition).expect("notes have their room");
+    log.sync().unwrap();
+    storage.set_capacity(u64::MAX);
+    store(&mut log, partition, &[1; 1000]).expect("there is room again");
+    assert!(log.used_bytes() <= 8 * SEGMENT_BYTES, "{}", log.used_bytes());
 }
 
 #[test]

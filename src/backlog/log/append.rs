@@ -103,6 +103,7 @@ impl<S: Storage> Log<S> {
         active.note_runs(entries, position, len);
         let (number, gathered) = (active.number, active.pending_bytes());
         self.appended += 1;
+        self.noted_bytes += if runs == 0 { u64::from(len) } else { 0 };
         for entry in entries {
             self.named_bytes += self.newly_named_bytes(entry);
             self.state.apply(entry, number);

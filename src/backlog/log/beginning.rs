@@ -29,6 +29,20 @@ pub(super) struct Beginning {
     pub(super) runs: Vec<RunRef>,
 }
 
+impl Beginning {
+    /// Lets the segment have as many bytes as its file.
+    pub(super) fn set_capacity(&mut self, capacity: u64) {
+        let header = SegmentHeader { number: self.number, generation: self.generation, capacity }.encode();
+        self.bytes[..HEADER_BYTES].copy_from_slice(&header);
+        self.capacity = u32::try_from(capacity).unwrap_or(u32::MAX);
+    }
+
+    /// How long its file must be at least, with room for `len` bytes of frames.
+    pub(super) fn least_bytes(&self, len: usize) -> u64 {
+        (self.bytes.len() + self.runs.len() * RUN_BYTES + len + MARGIN_BYTES) as u64
+    }
+}
+
 impl<S: Storage> Log<S> {
     /// The beginning of segment `number`, which has room for `len` bytes of frames.
     pub(super) fn beginning(&mut self, number: u64, len: usize) -> Result<Beginning, LogError> {
@@ -53,9 +67,9 @@ impl<S: Storage> Log<S> {
         }
         let carried = bytes.len() - checkpoints + runs.len() * RUN_BYTES;
         let capacity = self.capacity(checkpoints, carried + len);
-        let header = SegmentHeader { number, generation, capacity }.encode();
-        bytes[..HEADER_BYTES].copy_from_slice(&header);
-        Ok(Beginning { number, generation, bytes, capacity: u32::try_from(capacity).unwrap_or(u32::MAX), runs })
+        let mut beginning = Beginning { number, generation, bytes, capacity: 0, runs };
+        beginning.set_capacity(capacity);
+        Ok(beginning)
     }
 
     /// How large a segment would be that began now with room for `len` bytes of frames.

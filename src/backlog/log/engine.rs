@@ -90,7 +90,12 @@ pub struct Log<S: Storage> {
     pub(super) active: Option<Active<S::File>>,
     /// What opening found and does not know to be on disk.
     pub(super) carry: Option<Carry>,
+    /// The largest of them, which come first, are the reserve.
     pub(super) spares: Vec<Spare>,
+    /// How long each file in reserve should be.
+    pub(super) reserve_bytes: u64,
+    /// Bytes of notes since the reserve was looked at.
+    pub(super) noted_bytes: u64,
     pub(super) next_file: u64,
     pub(super) appended: u64,
     pub(super) synced: u64,
@@ -149,6 +154,8 @@ impl<S: Storage> Log<S> {
             active: None,
             carry: None,
             spares: Vec::new(),
+            reserve_bytes: options.segment_bytes,
+            noted_bytes: 0,
             appended: 0,
             synced: 0,
             last_note: 0,
@@ -242,21 +249,19 @@ impl<S: Storage> Log<S> {
     fn take_over(&mut self, recovered: Recovered) -> Result<Damage, LogError> {
         // Whoever named the newest segment may have been killed before its name was on disk. What follows builds on it.
         self.storage.sync_directory("").map_err(LogError::io("sync", self.storage.path("")))?;
-        for name in
-            recovered.leftovers.iter().cloned().chain(recovered.spares_of_other_size(self.options.segment_bytes))
-        {
-            self.housekeeping(|log| log.storage.remove(&name));
-        }
-        self.spares = recovered
-            .spares
-            .iter()
-            .filter(|(_, len)| *len == self.options.segment_bytes)
-            .map(|(number, _)| Spare { name: spare_name(*number), recycled: true, worn: 0 })
-            .collect();
         self.state = recovered.state;
         self.count_named_bytes();
         self.segments = recovered.segments;
         self.count_older_bytes();
+        self.reserve_bytes = self.capacity_of_next(0);
+        let (spares, of_other_size): (Vec<_>, Vec<_>) =
+            recovered.spares.iter().partition(|(_, len)| self.can_be_spare(*len));
+        let of_other_size = of_other_size.into_iter().map(|(number, _)| spare_name(number));
+        for name in recovered.leftovers.into_iter().chain(of_other_size) {
+            self.housekeeping(|log| log.storage.remove(&name));
+        }
+        let spare = |(number, file_bytes)| Spare { name: spare_name(number), recycled: true, worn: 0, file_bytes };
+        self.spares = spares.into_iter().map(spare).collect();
         for (segment, gap) in &recovered.damage.gaps {
             self.note_damage(*segment, *gap);
         }

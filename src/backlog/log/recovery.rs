@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use super::checkpoint::{Checkpoint, SegmentNote};
 use super::error::LogError;
-use super::header::{FileName, segment_name, spare_name};
+use super::header::{FileName, segment_name};
 use super::scan::{Gap, Unreadable};
 use super::state::State;
 use super::storage::Storage;
@@ -150,10 +150,5 @@ impl Recovered {
                 None => {}
             }
         }
-    }
-
-    /// Names of spares whose length is not `len`.
-    pub fn spares_of_other_size(&self, len: u64) -> impl Iterator<Item = String> {
-        self.spares.iter().filter(move |spare| spare.1 != len).map(|spare| spare_name(spare.0))
     }
 }

@@ -58,11 +58,12 @@ impl<S: Storage> Log<S> {
         if self.syncing {
             return Err(LogError::Busy);
         }
-        let (spare, file) = self.take_spare(room_for)?;
+        let taken = self.take_spare(room_for)?;
         self.close_active();
         let number = self.next_file;
         self.next_file += 1;
-        let beginning = self.beginning(number, len)?;
+        let mut beginning = self.beginning(number, len)?;
+        let (spare, file) = self.fit(&mut beginning, taken, len, room_for)?;
         if let Err(error) = self.name_segment(&beginning, &spare, &file) {
             // Under whichever name: a file whose sync failed is never used again.
             self.housekeeping(|log| {
@@ -122,9 +123,6 @@ impl<S: Storage> Log<S> {
     fn name_segment(&self, beginning: &Beginning, spare: &Spare, file: &S::File) -> Result<(), LogError> {
         let storage = &self.storage;
         let path = || storage.path(&spare.name);
-        if u64::from(beginning.capacity) > self.options.segment_bytes {
-            file.allocate(beginning.capacity.into()).map_err(LogError::io("allocate", path()))?;
-        }
         file.write_at(&beginning.bytes, 0).map_err(LogError::io("write", path()))?;
         file.sync().map_err(LogError::io("sync", path()))?;
         storage.rename(&spare.name, &segment_name(beginning.number)).map_err(LogError::io("rename", path()))?;

@@ -94,6 +94,7 @@ impl<S: Storage> Log<S> {
                 self.synced = self.synced.max(frame);
                 self.counters.syncs += 1;
                 self.free();
+                self.look_after_reserve();
                 Ok(())
             }
             Err(source) => {
