@@ -13,6 +13,7 @@ mod mount;
 use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use forebay::backlog::log::engine::Log;
@@ -95,13 +96,16 @@ struct Told {
     refused: u64,
 }
 
-/// Writes in full flow, cuts the power when so many records are synced, and goes on writing until an answer says that the disk fails.
+/// Writes, in full flow or each record when the last is durable, cuts the power when so many records are synced, and goes on writing until an answer says that the disk fails.
 fn write_until_the_power_goes(mount: &Mount, seed: u64, enough: u64) -> Told {
     let (log, _) = Log::open(RealStorage::new(&mount.point), options(), seed).unwrap();
     // So that much is not synced when the power goes.
     let policy = SyncPolicy { after_bytes: 1 << 20, after: Duration::from_secs(3600) };
     let thread = LogThread::start(log, policy).unwrap();
     let (synced, refused) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let one_by_one = !seed.is_multiple_of(2);
+    // Each takes a sync.
+    let enough = if one_by_one { enough / 8 } else { enough };
     let known = std::thread::scope(|scope| {
         let handle = thread.handle();
         let (synced_by, refused_by) = (&synced, &refused);
@@ -109,13 +113,18 @@ fn write_until_the_power_goes(mount: &Mount, seed: u64, enough: u64) -> Told {
             let mut n = 0;
             while refused_by.load(Ordering::Acquire) == 0 {
                 let (synced, refused) = (Arc::clone(synced_by), Arc::clone(refused_by));
+                let (told, hears) = sync_channel::<()>(0);
                 let durable: Durable = Box::new(move |result| {
                     _ = match result {
                         Ok(_) => synced.fetch_max(n + 1, Ordering::AcqRel),
                         Err(_) => refused.fetch_add(1, Ordering::AcqRel),
                     };
+                    drop(told);
                 });
-                handle.submit(append(n), (n % 37 == 0).then_some(durable)).unwrap();
+                handle.submit(append(n), (one_by_one || n % 37 == 0).then_some(durable)).unwrap();
+                if one_by_one {
+                    hears.recv().unwrap_err();
+                }
                 n += 1;
                 let done = n.is_multiple_of(2000).then(|| settle(n / 2));
                 done.into_iter().for_each(|done| handle.submit(done, None).unwrap());
