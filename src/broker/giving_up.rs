@@ -291,10 +291,16 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::lanes::ProducerIds;
     use crate::cluster::Cluster;
     use crate::cluster::dial::Dialer;
     use crate::config::{Config, TopicRules};
     use crate::queue::topic::Topics;
+    use crate::queue::window::{ConnectionId, Side};
+    use crate::record::{Record, Run};
+    use crate::wire::api::metadata::{self, Metadata};
+    use crate::wire::codec::Codec;
+    use crate::wire::record_batch::BatchBuilder;
 
     fn context(rules: &[(&str, TopicRules)]) -> Arc<Context> {
         let mut config = Config::default();
@@ -309,6 +315,72 @@ mod tests {
         }
         let dialer = Dialer::tcp("test", Duration::from_secs(1));
         Context::that_is_alone(config, topics, Cluster::that_stays(Snapshot::default()), dialer)
+    }
+
+    /// A record of the topic's first partition is in flight.
+    fn send(context: &Context, topic: &str) -> Arc<Partition> {
+        let mut run = Run::default();
+        run.push(&Record { timestamp: 1, stamped_here: false, key: None, value: None, headers: &[] });
+        let mut builder = BatchBuilder::new();
+        run.records_from(0).for_each(|record| builder.append(record.timestamp, record.suffix));
+        let sealed = builder.finish(Codec::None, None).0;
+        let (side, marks, arrived) = (Side::Fresh, Vec::new(), Instant::now());
+        let partition = context.topics.find(topic).unwrap().partitions().unwrap()[0].clone();
+        let mut window = partition.window();
+        let topic_id = partition.topic().id();
+        window.adopt(ConnectionId(1), topic_id, Instant::now(), Duration::from_secs(3600), &mut Vec::new());
+        let built = Built { sealed, side, marks, arrived, charged: 0, counted: false, first_index: 0 };
+        window.built = Some(Box::new(built));
+        let attempt = window.seal_built(ProducerIds { fresh: 1, old: 2, generation: 0 }).unwrap();
+        window.sent(attempt, 0);
+        drop(window);
+        partition
+    }
+
+    /// How many batches wait for an answer, or to be sent again.
+    fn sent(partition: &Partition) -> usize {
+        partition.window().batches.len()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_in_flight_is_waited_for_however_late_it_is_and_what_is_in_doubt_is_counted() {
+        let second = Duration::from_secs(1);
+        let context = context(&[("a", TopicRules { delivery_timeout: Some(second), ..Config::default().producer })]);
+        let (start, partition) = (Instant::now(), send(&context, "a"));
+        let mut watched = context.watch(&Snapshot::default(), start);
+        context.give_up(&mut watched, start + 2 * second);
+        assert_eq!((sent(&partition), context.ledger.balance().possible_duplicates), (1, 0));
+        partition.window().lost(ConnectionId(1), &mut Vec::new());
+        context.give_up(&mut watched, start + 4 * second);
+        assert_eq!((sent(&partition), context.ledger.balance().possible_duplicates), (0, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_for_a_partition_that_is_gone_is_given_up_where_its_topic_says_so_once_nothing_is_in_flight() {
+        let gives_up = TopicRules {
+            on_missing_partition: MissingPartitionPolicy::DeadLetter,
+            max_block: Duration::ZERO,
+            ..Config::default().producer
+        };
+        let waits = TopicRules { on_missing_partition: MissingPartitionPolicy::Hold, ..gives_up };
+        let context = context(&[("a", gives_up), ("b", waits)]);
+        let unknown = |name: &str| metadata::Topic {
+            name: Some(name.into()),
+            error_code: codes::UNKNOWN_TOPIC_OR_PARTITION,
+            ..metadata::Topic::default()
+        };
+        let answer = Metadata { topics: vec![unknown("a"), unknown("b")], ..Metadata::default() };
+        let now = Instant::now();
+        let gone = Snapshot::default().after(&answer, now).after(&answer, now);
+        let [a, b] = ["a", "b"].map(|topic| send(&context, topic));
+        context.give_up(&mut context.watch(&gone, now), now);
+        assert_eq!((sent(&a), sent(&b)), (1, 1), "in flight");
+        for partition in [&a, &b] {
+            partition.window().lost(ConnectionId(1), &mut Vec::new());
+        }
+        context.give_up(&mut context.watch(&gone, now), now);
+        assert_eq!((sent(&a), sent(&b)), (0, 1));
+        assert_eq!(context.ledger.balance().dead_lettered, 1);
     }
 
     #[tokio::test(start_paused = true)]

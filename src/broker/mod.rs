@@ -201,3 +201,24 @@ async fn until(moment: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::snapshot::Snapshot;
+
+    #[tokio::test]
+    async fn records_are_old_by_the_brokers_clock_where_that_is_ahead_and_never_where_brokers_stamp_them() {
+        let config = Arc::new(Config::default());
+        let topics = Arc::new(Topics::new(config.clone()));
+        let topic = topics.find_or_create("t").unwrap();
+        let dialer = Dialer::tcp("test", Duration::from_secs(1));
+        let cluster = Cluster::that_stays(Snapshot::default());
+        let context = Context::that_is_alone(config.clone(), topics, cluster, dialer);
+        let half_expiry = config.kafka.producer_id_expiration.as_millis() as i64 / 2;
+        assert_eq!(context.old_before(topic.info(), 0), Some(-half_expiry));
+        assert_eq!(context.old_before(topic.info(), 60_000), Some(60_000 - half_expiry));
+        topic.info().set_log_append_time(true);
+        assert_eq!(context.old_before(topic.info(), 60_000), None);
+    }
+}

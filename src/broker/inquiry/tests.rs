@@ -185,7 +185,8 @@ impl Asking {
     }
 
     async fn found(&mut self) -> (i32, Finding) {
-        let found = self.inquiries.next(&self.context, &self.address).await;
+        let found = timeout(Duration::from_secs(600), self.inquiries.next(&self.context, &self.address)).await;
+        let found = found.expect("it comes to an end");
         (found.partition.id(), found.finding)
     }
 

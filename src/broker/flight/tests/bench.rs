@@ -15,6 +15,7 @@ pub struct Bench {
     pub old_before: Option<TimestampMs>,
     /// The topic may be read: questions are answered by the test.
     pub reads: bool,
+    pub on_unproven: UnprovenPolicy,
 }
 
 impl Bench {
@@ -28,6 +29,7 @@ impl Bench {
             end: 0,
             old_before: None,
             reads: false,
+            on_unproven: UnprovenPolicy::Redeliver,
         };
         bench.adopt(1);
         bench
@@ -90,7 +92,8 @@ impl Bench {
         let (number, question) =
             self.question().unwrap_or_else(|| panic!("nothing is asked: {:?}", self.window.flight));
         assert!(self.window.next(self.now) == Next::Nothing, "nothing is sent meanwhile: {question:?}");
-        let mut terms = terms(self.now, &mut self.random, self.old_before);
+        let terms = terms(self.now, &mut self.random, self.old_before);
+        let mut terms = Terms { on_unproven: self.on_unproven, ..terms };
         self.window.found(number, finding, &mut terms, &mut self.effects);
     }
 
@@ -101,7 +104,8 @@ impl Bench {
     }
 
     pub fn answer_as(&mut self, answer: Answered) {
-        let mut terms = terms(self.now, &mut self.random, self.old_before);
+        let terms = terms(self.now, &mut self.random, self.old_before);
+        let mut terms = Terms { on_unproven: self.on_unproven, ..terms };
         self.window.answered(answer, &mut terms, &mut self.effects);
     }
 

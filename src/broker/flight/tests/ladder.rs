@@ -217,6 +217,19 @@ async fn what_cannot_be_proven_is_held_where_the_topic_says_so() {
 }
 
 #[tokio::test]
+async fn an_old_batch_in_doubt_that_cannot_be_looked_for_is_held_where_the_topic_says_so() {
+    let mut bench = Bench { reads: true, on_unproven: UnprovenPolicy::Hold, ..Bench::new() };
+    let old = bench.send_new(1, Side::Old).unwrap();
+    bench.answer(old, REQUEST_TIMED_OUT);
+    for _ in 0..5 {
+        bench.find(Finding::Unknown);
+        assert!(bench.window.flight.as_ref().unwrap().parked.is_some(), "it is said why nothing is sent");
+    }
+    bench.find(Finding::There(old, 0));
+    assert_eq!((bench.delivered(), bench.counted()), (1, 0));
+}
+
+#[tokio::test]
 async fn error_45_on_an_old_batch_leads_to_a_new_epoch() {
     let mut bench = Bench::new();
     let old = bench.send_new(1, Side::Old).unwrap();

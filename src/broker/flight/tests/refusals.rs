@@ -115,6 +115,23 @@ async fn one_record_that_is_refused_and_cannot_be_proven_is_a_dead_letter_that_m
 }
 
 #[tokio::test]
+async fn one_record_that_is_refused_and_cannot_be_proven_is_held_where_the_topic_says_so() {
+    let (bench, five) = Bench::five();
+    let mut bench = Bench { on_unproven: UnprovenPolicy::Hold, ..bench };
+    bench.adopt(2);
+    for _ in 0..3 {
+        assert_eq!(bench.resend(), Some(five[0]));
+        bench.answer(five[0], MESSAGE_TOO_LARGE);
+        for probe in &five[1..] {
+            assert_eq!(bench.resend(), Some(*probe));
+            bench.answer(*probe, OUT_OF_ORDER_SEQUENCE_NUMBER);
+        }
+    }
+    assert!(!bench.effects.iter().any(|effect| matches!(effect, Effect::DeadLetter { .. })));
+    assert_eq!(bench.counted(), 0);
+}
+
+#[tokio::test]
 async fn a_whole_that_is_in_doubt_is_remembered_when_it_is_cut_and_proves_its_pieces() {
     let mut bench = Bench::new();
     let before = bench.send_new(1, Side::Fresh).unwrap();

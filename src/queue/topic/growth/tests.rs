@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::config::Config;
+use crate::config::{Config, GrowthPolicy, TopicRules};
 use crate::queue::item::Item;
 use crate::queue::partition::Partition;
 use crate::queue::topic::{Choice, Place, TopicInfo};
@@ -44,6 +44,16 @@ fn grow(topic: &Topic) -> Option<(usize, usize)> {
 
 fn open(topic: &Topic) -> Option<usize> {
     if let Place::Placed(partitions) = topic.place_now() { Some(partitions.len()) } else { None }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_does_not_wait_uses_its_new_partitions_at_once() {
+    let rules = TopicRules { on_partition_growth: GrowthPolicy::AtOnce, ..Config::default().producer };
+    let topic = Topic::new(TopicInfo::new("t", rules));
+    topic.place(2, |_, _| {});
+    topic.partitions().expect("it is placed")[0].push(Item::records(run(), [].into(), Instant::now()));
+    assert!(topic.place(3, |_, _| panic!("nothing was held")));
+    assert_eq!((open(&topic), topic.growing()), (Some(3), None));
 }
 
 #[tokio::test(start_paused = true)]
