@@ -86,9 +86,7 @@ impl Inheritance {
             next_index,
             counted_until,
             possible_duplicates: partition.held_before(counted_until),
-            acknowledged_end: u64::try_from(partition.position.offset)
-                .ok()
-                .and_then(|offset| i64::try_from(offset + 1).ok()),
+            acknowledged_end: acknowledged_end(partition, topic_id),
             topic_id: Uuid::from_bytes(topic_id),
         }
     }
@@ -102,6 +100,15 @@ impl Inheritance {
     pub fn next_index(&self) -> u64 {
         self.next_index
     }
+}
+
+/// Behind the last record that the log knows to be acknowledged, unless that was in an earlier topic of the same name.
+fn acknowledged_end(partition: &Partition, topic_id: [u8; 16]) -> Option<i64> {
+    let position = &partition.position;
+    let is_known = [topic_id, position.topic_id].iter().all(|id| !Uuid::from_bytes(*id).is_nil());
+    let is_of_topic = topic_id == position.topic_id || !is_known;
+    let end = u64::try_from(position.offset).ok().filter(|_| is_of_topic)?;
+    i64::try_from(end + 1).ok()
 }
 
 fn lane_of(sent: &Sent) -> Lane {

@@ -184,3 +184,15 @@ async fn a_window_whose_records_cannot_be_read_is_as_it_was() {
     assert_eq!(failed, Err("EIO"));
     assert!(window.batches.is_empty() && window.flight.is_none() && !window.is_stored);
 }
+
+#[test]
+fn where_an_earlier_topic_of_the_same_name_ended_is_not_taken_over() {
+    let of_another = |topic_id| match sent(1, 1, 0, 1) {
+        Entry::Sent { sent, .. } => Entry::Sent { partition: 0, sent: Sent { topic_id, ..sent } },
+        other => other,
+    };
+    let end = |entry| inherited(&[records(3), sent(0, 0, 0, 0), acknowledged(0, 0), entry]).0.acknowledged_end;
+    assert_eq!(end(sent(1, 1, 0, 1)), Some(101));
+    assert_eq!(end(of_another([0; 16])), Some(101), "it is not known which topic it was");
+    assert_eq!(end(of_another([8; 16])), None);
+}
