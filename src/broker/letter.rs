@@ -5,10 +5,9 @@ use bytes::Bytes;
 use crate::queue::item::{Item, Payload};
 use crate::queue::receipt::Mark;
 use crate::queue::window::{Batch, Built};
-use crate::store::dead_letters::Content;
+use crate::store::content::Content;
 use crate::wire::WireError;
-use crate::wire::codec::Codec;
-use crate::wire::record_batch::{HEADER_BYTES, Lane, Stamp, in_run_form, parse_header};
+use crate::wire::record_batch::{Lane, Stamp};
 
 /// Numbers for a batch that is not sent.
 const NO_STAMP: Stamp = Stamp { lane: Lane { producer_id: -1, epoch: -1 }, base_sequence: -1 };
@@ -77,22 +76,10 @@ impl Body {
     /// The batch is damaged, which none of ours is.
     pub fn content(&self) -> Result<Content, WireError> {
         match &self.records {
-            Records::Batch(bytes) => of_batch(bytes, self.count),
+            Records::Batch(bytes) => Content::of(bytes, self.count),
             Records::Item(item, start) => Ok(of_item(item, *start, self.count)),
         }
     }
-}
-
-fn of_batch(bytes: &Bytes, count: u32) -> Result<Content, WireError> {
-    let header = parse_header(bytes)?;
-    let codec = header.codec()?;
-    let section = bytes.slice(HEADER_BYTES..header.size_bytes());
-    let data = match codec {
-        Codec::None => in_run_form(bytes, section.len())?.into_bytes().into(),
-        _ => section,
-    };
-    let (base_timestamp, max_timestamp) = (header.base_timestamp, header.max_timestamp);
-    Ok(Content { codec: codec.id() as u8, count, base_timestamp, max_timestamp, data })
 }
 
 fn of_item(item: &Item, start: usize, count: u32) -> Content {
@@ -123,6 +110,7 @@ mod tests {
 
     use super::*;
     use crate::record::{Record, Run, raw_records};
+    use crate::wire::codec::Codec;
     use crate::wire::record_batch::BatchBuilder;
 
     fn run(values: std::ops::Range<u8>) -> Run {

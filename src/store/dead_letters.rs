@@ -11,7 +11,6 @@ use std::future::Future;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{Notify, oneshot};
 
@@ -26,27 +25,13 @@ use crate::queue::note::Note;
 use crate::queue::partition::Partition;
 use crate::queue::receipt::Mark;
 use crate::record::TimestampMs;
+use crate::store::content::Content;
 
 use writer::Writer;
 pub use writer::give_up;
 
 /// Requests that may wait for the thread.
 const REQUESTS_MAX: usize = 64;
-
-/// Records as a run of the log holds them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Content {
-    /// 0 in run form, else Kafka's number of the compression.
-    pub codec: u8,
-    /// How many records.
-    pub count: u32,
-    /// Timestamp of the first.
-    pub base_timestamp: TimestampMs,
-    /// The newest timestamp.
-    pub max_timestamp: TimestampMs,
-    /// The records.
-    pub data: Bytes,
-}
 
 /// Records that Kafka refuses for good.
 #[derive(Debug)]

@@ -16,6 +16,7 @@
 //! only the log has is read when its partition has a leader and its ready side has room.
 
 mod append;
+pub mod content;
 pub mod dead_letters;
 mod durable;
 mod notes;
