@@ -1,8 +1,9 @@
 //! The wiring: the only file that knows every part, and the order in which they start and stop.
 //!
 //! Start: sockets are bound (so that what is wrong with them is said at once) → backlog → cluster → brokers → ingest → `READY=1`. Kafka need
-//! not be there. Stop: ingest closes, what is held in memory only drains for at most `drain_timeout`, the brokers' tasks end, what is
-//! stored is made durable, and what is left is counted as dropped and reported. A second signal skips the drain, never the store.
+//! not be there. Stop: ingest closes, what is held in memory only drains for at most `drain_timeout`, or is stored after a moment where its topic's rule
+//! says so; the brokers' tasks end, what is stored is made durable, and what is left is counted as dropped and reported. A second signal skips the
+//! drain, never the store.
 //!
 //! A panic in a connection's task closes that connection. A panic in any other task stops the daemon in this same order.
 
@@ -50,6 +51,9 @@ const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// How often the drain looks whether anything is left.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
+
+/// For so long a stop lets Kafka take what topics that overflow hold in memory, before it has that stored.
+const STORE_AFTER: Duration = Duration::from_secs(1);
 
 /// How often the service manager is told what is left to drain.
 const DRAIN_REPORT: Duration = Duration::from_secs(1);
@@ -190,7 +194,7 @@ fn start(config: &Arc<Config>, handed_over: HandedOver) -> Result<Parts, Failure
     let counters = Arc::new(ingest::Counters::default());
     let (dead_letters, graveyard) = match &config.backlog.directory {
         Some(directory) => {
-            let accounts = Accounts { ledger: ledger.clone(), budget, clock: now };
+            let accounts = Accounts { ledger: ledger.clone(), budget: budget.clone(), clock: now };
             let (dead_letters, thread) = dead_letters::open(directory, &config.backlog, accounts)?;
             senders.keep_dead_letters(dead_letters.clone());
             (Some(dead_letters), Some(thread))
@@ -214,7 +218,8 @@ fn start(config: &Arc<Config>, handed_over: HandedOver) -> Result<Parts, Failure
         spawn(&mut core, "the keeper of the catalog", keeper.run(cluster.clone(), stop.clone()));
     }
     if let Some(store) = &store {
-        let looked_after = backlog::look_after(store.shared().clone(), cluster.clone(), stop.clone());
+        let looked_after =
+            backlog::look_after(store.shared().clone(), topics.clone(), budget.clone(), cluster.clone(), stop.clone());
         spawn(&mut core, "the backlog's keeper", looked_after);
     }
     if let Some(thread) = &graveyard {
@@ -296,6 +301,7 @@ impl Parts {
         };
         self.stop.cancel();
         while self.core.join_next().await.is_some() {}
+        self.store_what_is_left();
         // What they decide goes into the log, too.
         if let Some(thread) = self.graveyard.take() {
             let _ = tokio::task::spawn_blocking(move || thread.stop()).await;
@@ -331,6 +337,7 @@ impl Parts {
     async fn drained(&self, deadline: Instant) -> bool {
         let mut look = interval(DRAIN_LOOK);
         let mut report = interval(DRAIN_REPORT);
+        let store_at = (Instant::now() + STORE_AFTER).min(deadline);
         loop {
             if self.held_in_memory_only() == 0 {
                 // A connection that was reading when it was told not to may have taken more: only when all have ended is what is
@@ -341,10 +348,21 @@ impl Parts {
                 }
             }
             tokio::select! {
-                _ = look.tick() => {}
+                _ = look.tick() => {
+                    if store_at <= Instant::now() {
+                        self.store_what_is_left();
+                    }
+                }
                 _ = report.tick() => notify::still_stopping(&self.view),
                 () = sleep_until(deadline) => return false,
             }
+        }
+    }
+
+    /// Has stored what topics that overflow hold in memory.
+    fn store_what_is_left(&self) {
+        if let Some(store) = &self.store {
+            store.shared().spill_all(&self.topics);
         }
     }
 

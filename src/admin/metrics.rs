@@ -54,6 +54,8 @@ impl Collector for Scraped {
         page.ledger(&status.ledger)?;
         if let Some(backlog) = &status.backlog {
             page.backlog(backlog)?;
+            let spilled = status.topics.iter().map(|topic| topic.spilled_records).sum();
+            page.counter("records_spilled", "Records stored because memory could not keep them.", spilled)?;
         }
         if let Some(letters) = &status.dead_letters {
             let help = "Dead letters that are not on disk yet.";
@@ -176,6 +178,9 @@ impl Page<'_> {
         gauges("topic_partitions_late", "Partitions whose answers come late.", |topic| topic.late.len() as u64)?;
         gauges("topic_partitions_held_back", "Partitions that wait for the topic's rate_limit.", |topic| {
             topic.held_back.len() as u64
+        })?;
+        gauges("topic_partitions_stored", "Partitions that are stored because memory could not keep them.", |topic| {
+            topic.stored.len() as u64
         })?;
         gauges("topic_partitions_missing", "Partitions that hold records and do not exist any more.", |topic| {
             topic.missing.len() as u64

@@ -179,6 +179,15 @@ pub struct Topic {
     /// Partitions that hold records, and that the cluster says do not exist.
     #[serde(default)]
     pub missing: Vec<i32>,
+    /// Partitions whose records go through the log now because memory could not keep them (`store = "overflow"`).
+    #[serde(default)]
+    pub stored: Vec<i32>,
+    /// Records that were stored because memory could not keep them, since the start.
+    #[serde(default)]
+    pub spilled_records: u64,
+    /// And their bytes.
+    #[serde(default)]
+    pub spilled_bytes: u64,
 }
 
 /// A partition that is not sent to, and why.

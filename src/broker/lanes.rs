@@ -9,7 +9,9 @@ use tokio::time::Instant;
 use super::flight::Effect;
 use super::sabotage::{Rule, holds};
 use crate::queue::receipt::Mark;
-use crate::queue::window::{Attempt, BATCH_OVERHEAD_BYTES, Batch, Built, LaneState, Phase, SentNote, Side, Window};
+use crate::queue::window::{
+    Attempt, BATCH_OVERHEAD_BYTES, Batch, Built, LaneState, NO_EPOCH, Phase, SentNote, Side, Window,
+};
 use crate::wire::record_batch::{Lane, SealedBatch, Stamp, next_sequence};
 
 /// The producer ids of this start of the daemon.
@@ -49,7 +51,7 @@ impl Window {
         for (own_id, next_epoch) in own_ids.zip(&mut self.next_epoch) {
             if own_id.take().is_some() {
                 // It was had because all epochs of the daemon's were used up, and counts its own.
-                *next_epoch = i16::MAX.unsigned_abs() + 1;
+                *next_epoch = NO_EPOCH;
             }
         }
     }
@@ -134,7 +136,7 @@ impl Window {
                 self.lane = Some(state);
             }
             None if state.inherited => {}
-            None => self.next_epoch[state.side as usize] = i16::MAX.unsigned_abs() + 1,
+            None => self.next_epoch[state.side as usize] = NO_EPOCH,
         }
     }
 

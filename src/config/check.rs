@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::keys::COMPRESSION_TYPE;
+use super::keys::{COMPRESSION_TYPE, STORE};
 use super::suggest::header;
 use super::units::{format_duration, format_size};
 use super::value::{Kind, Level};
@@ -123,14 +123,14 @@ impl Conflicts {
 
     /// What is stored needs a directory, and a log whose segments hold the largest record.
     fn backlog(&mut self, config: &Config) {
-        let stored = config.topics.iter().find(|(_, rules)| rules.store == StorePolicy::Always);
-        let key = match stored {
-            _ if config.producer.store == StorePolicy::Always => "producer.store".to_owned(),
-            Some((pattern, _)) => format!("topics.{pattern}.store"),
+        let stored = config.topics.iter().find(|(_, rules)| rules.store != StorePolicy::Never);
+        let (key, store) = match stored {
+            _ if config.producer.store != StorePolicy::Never => ("producer.store".to_owned(), config.producer.store),
+            Some((pattern, rules)) => (format!("topics.{pattern}.store"), rules.store),
             None => return,
         };
         if config.backlog.directory.is_none() {
-            let message = format!("{} is \"always\", and there is no backlog", with_section(&key));
+            let message = format!("{} is {}, and there is no backlog", with_section(&key), STORE.write(&store));
             return self.add(
                 [&key, "backlog.directory"],
                 message,

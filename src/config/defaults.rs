@@ -122,6 +122,7 @@ impl Default for TopicRules {
             compression_level: None,
             max_block: Duration::from_secs(60),
             store: StorePolicy::Never,
+            spill_after: Duration::from_secs(10),
             delivery_timeout: None,
             rate_limit: None,
             full: FullPolicy::Block,

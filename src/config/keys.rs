@@ -169,8 +169,10 @@ pub(super) const COMPRESSION_TYPE: Choice<CompressionType> = Choice {
     later: &[],
 };
 
-const STORE: Choice<StorePolicy> =
-    Choice { words: &[("never", StorePolicy::Never), ("always", StorePolicy::Always)], later: &["overflow"] };
+pub(super) const STORE: Choice<StorePolicy> = Choice {
+    words: &[("never", StorePolicy::Never), ("overflow", StorePolicy::Overflow), ("always", StorePolicy::Always)],
+    later: &[],
+};
 
 const FULL: Choice<FullPolicy> = Choice {
     words: &[("block", FullPolicy::Block), ("reject", FullPolicy::Reject)],
@@ -206,6 +208,7 @@ impl Section for TopicRules {
         keys.key("compression_level", Level(-131_072..=22), &mut self.compression_level);
         keys.key("max_block", ms(0..=DAY_MS), &mut self.max_block);
         keys.key("store", STORE, &mut self.store);
+        keys.key("spill_after", ms(100..=DAY_MS), &mut self.spill_after);
         keys.key("delivery_timeout", OrNone(ms(100..=366 * DAY_MS)), &mut self.delivery_timeout);
         keys.key("rate_limit", OrNone(Rate(KIB..=1024 * GIB)), &mut self.rate_limit);
         keys.key("full", FULL, &mut self.full);

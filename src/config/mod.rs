@@ -212,6 +212,8 @@ pub struct TopicRules {
     pub max_block: Duration,
     /// Which records go through the log on disk.
     pub store: StorePolicy,
+    /// With [`StorePolicy::Overflow`]: how long a record may wait in memory alone.
+    pub spill_after: Duration,
     /// How long a record may wait to be delivered before it is given up, from when it was read; `None`: without end. At least
     /// `linger`.
     pub delivery_timeout: Option<Duration>,
@@ -249,6 +251,8 @@ pub enum CompressionType {
 pub enum StorePolicy {
     /// None: they are held in memory.
     Never,
+    /// Those that memory cannot keep, see [`TopicRules::spill_after`].
+    Overflow,
     /// All: none is sent before it is in the log.
     Always,
 }
@@ -330,9 +334,9 @@ impl Config {
         self.topics.find(topic).unwrap_or(self.producer)
     }
 
-    /// Whether the records of any topic go through the log.
+    /// Whether the records of any topic go through the log, or may.
     pub fn may_store(&self) -> bool {
-        self.any_rules(|rules| rules.store == StorePolicy::Always)
+        self.any_rules(|rules| rules.store != StorePolicy::Never)
     }
 
     /// Whether the records of any topic are rejected when memory is full.

@@ -9,14 +9,8 @@ const KEY_MAX: usize = 64;
 pub(super) const DATAGRAM_LISTENER: &str = "a datagram listener";
 
 /// What later versions have. Sections and keys alike.
-const LATER: &[&str] = &[
-    "spill_after",
-    "security_protocol",
-    "sasl_mechanism",
-    "sasl_jaas_config",
-    "ssl_truststore_location",
-    "ssl_keystore_location",
-];
+const LATER: &[&str] =
+    &["security_protocol", "sasl_mechanism", "sasl_jaas_config", "ssl_truststore_location", "ssl_keystore_location"];
 
 /// Keys of Kafka's producer that forebay does not have, and why.
 const KAFKAS: &[(&str, &str)] = &[

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -20,7 +20,7 @@ use crate::store::{self, Shared, Store};
 
 /// How often what failed or had no room is tried again.
 const RETRY: Duration = Duration::from_millis(100);
-/// How often it is looked whether there is anything of the kind.
+/// How often it is looked, while records are held, whether some must be stored.
 const LOOK: Duration = Duration::from_secs(1);
 /// How often the directory is proven to be usable.
 const PROBE: Duration = Duration::from_secs(60);
@@ -45,12 +45,12 @@ pub(super) fn open(
         return Ok(Opened { topics: Arc::new(Topics::new(config.clone())), store: None, cluster_id: None });
     };
     let started = Instant::now();
-    let (mut log, damage) = store::open(directory, &config.backlog, fastrand::u64(..))?;
+    let (mut log, damage) = store::open(directory, &config.backlog, config.memory.limit, fastrand::u64(..))?;
     if !damage.gaps.is_empty() || !damage.unreadable_segments.is_empty() {
         let (places, segments) = (damage.gaps.len(), damage.unreadable_segments.len());
         warn!(places, segments, "the backlog is damaged; what was damaged lies in its quarantine/");
     }
-    let inbox = Arc::new(LogInbox::default());
+    let inbox = Arc::new(LogInbox::new(log.options().frame_bytes_max()));
     let topics = Arc::new(Topics::with_log(config.clone(), Some(inbox.clone())));
     let parts = store::Parts { config, topics: &topics, budget, ledger };
     let records = store::restore(&mut log, parts)?;
@@ -60,24 +60,41 @@ pub(super) fn open(
     Ok(Opened { topics, store: Some(store), cluster_id })
 }
 
-/// Looks after the log until `stop`: tries again what failed, proves its directory, and tells it the cluster. Cancel safe.
-pub(super) async fn look_after(shared: Arc<Shared>, cluster: Cluster, stop: CancellationToken) {
+/// Looks after the log until `stop`: tries again what failed, proves its directory, tells it the cluster, and has stored what memory cannot keep. Sleeps
+/// while there is nothing of the kind. Cancel safe.
+pub(super) async fn look_after(
+    shared: Arc<Shared>,
+    topics: Arc<Topics>,
+    budget: Arc<Budget>,
+    cluster: Cluster,
+    stop: CancellationToken,
+) {
     let mut snapshots = cluster.follow();
-    let mut proven = Instant::now();
+    let mut probe = Instant::now() + PROBE;
+    let mut look = Some(Instant::now());
     loop {
         if let Some(id) = &snapshots.borrow_and_update().cluster_id {
             shared.belongs_to(id);
         }
-        if proven.elapsed() >= PROBE {
-            proven = Instant::now();
+        let now = Instant::now();
+        if probe <= now {
+            probe = now + PROBE;
             shared.probe();
         }
-        let pause = if shared.retry() { RETRY } else { LOOK };
+        let is_filling = budget.is_filling();
+        if is_filling || look.is_some_and(|look| look <= now) {
+            look = shared.look_at_overflow(&topics, now).then(|| now + LOOK);
+        }
+        let retry = (shared.retry() || is_filling).then(|| now + RETRY);
+        let is_at_rest = look.is_none() && retry.is_none();
+        let next = [look, retry, Some(probe)].into_iter().flatten().min().unwrap_or(probe);
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
             Ok(()) = snapshots.changed() => {}
-            () = sleep(pause) => {}
+            () = budget.rose() => {}
+            () = sleep_until(next) => {}
+            () = shared.sleep(), if is_at_rest => look = Some(Instant::now() + LOOK),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What `forebay status` shows, put together from the parts.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::time::Instant;
 
@@ -53,11 +54,8 @@ pub fn held_records(topic: &Topic) -> u64 {
 /// Of those, the ones that are not in the log.
 pub fn held_in_memory_only(topic: &Topic) -> u64 {
     let partitions = topic.partitions();
-    let held = |partition: &Arc<Partition>| match partition.stored() {
-        Some(stored) => stored.unappended() as u64,
-        None => partition.held_records(),
-    };
-    topic.held_records() + partitions.iter().flat_map(|partitions| partitions.iter()).map(held).sum::<u64>()
+    let partitions = partitions.iter().flat_map(|partitions| partitions.iter());
+    topic.held_records() + partitions.map(|partition| partition.records_in_memory_only()).sum::<u64>()
 }
 
 impl View {
@@ -142,6 +140,9 @@ fn topic_status(topic: &Topic, snapshot: &Snapshot) -> status::Topic {
     let name = &topic.info().name;
     let missing = |partition: &&Arc<Partition>| snapshot.lacks(name, partition.id()) && partition.held_records() > 0;
     let is_held_back = |partition: &&Arc<Partition>| matches!(partition.window().listing, Listing::Paced(_));
+    let has_spilled = |partition: &&Arc<Partition>| {
+        topic.info().overflows() && partition.stored().is_some_and(|stored| stored.is_on())
+    };
     status::Topic {
         name: name.to_string(),
         partitions: partitions().count() as u64,
@@ -151,5 +152,8 @@ fn topic_status(topic: &Topic, snapshot: &Snapshot) -> status::Topic {
         missing: partitions().filter(missing).map(|partition| partition.id()).collect(),
         without_leader: partitions().filter(|partition| !partition.has_leader()).count() as u64,
         parked: partitions().filter_map(parked).collect(),
+        stored: partitions().filter(has_spilled).map(|partition| partition.id()).collect(),
+        spilled_records: topic.info().spilled.records.load(Ordering::Relaxed),
+        spilled_bytes: topic.info().spilled.bytes.load(Ordering::Relaxed),
     }
 }

@@ -20,6 +20,7 @@ pub struct Budget {
     waiting: AtomicUsize,
     freed: Notify,
     drainers: Mutex<Vec<Weak<Drainer>>>,
+    rose: Notify,
 }
 
 impl Budget {
@@ -31,6 +32,7 @@ impl Budget {
             waiting: AtomicUsize::new(0),
             freed: Notify::new(),
             drainers: Mutex::new(Vec::new()),
+            rose: Notify::new(),
         }
     }
 
@@ -49,14 +51,31 @@ impl Budget {
         self.used() < self.limit
     }
 
-    /// Whether waiting for fuller batches would keep writers waiting: half of the budget is used.
+    /// Whether waiting for fuller batches would keep writers waiting, and what can be elsewhere should not be in memory: half of the budget is used.
     pub fn is_pressed(&self) -> bool {
         self.used() > self.limit / 2
     }
 
+    /// Whether it is worth a look what could be elsewhere: a quarter is used.
+    pub fn is_filling(&self) -> bool {
+        self.used() > self.limit / 4
+    }
+
+    /// Waits until a quarter of the memory, or half, have come to be used since the last call. For one task. Cancel safe.
+    pub async fn rose(&self) {
+        self.rose.notified().await;
+    }
+
+    fn charged(&self, before: usize, bytes: usize) {
+        let after = before.saturating_add(bytes);
+        if [self.limit / 4, self.limit / 2].into_iter().any(|mark| before <= mark && after > mark) {
+            self.rose.notify_one();
+        }
+    }
+
     /// Charges `bytes` whether there is room or not: for what is in memory already.
     pub fn charge(&self, bytes: usize) {
-        self.used.fetch_add(bytes, Ordering::Relaxed);
+        self.charged(self.used.fetch_add(bytes, Ordering::Relaxed), bytes);
     }
 
     /// Gives `bytes` back.
@@ -74,11 +93,10 @@ impl Budget {
     /// Charges `bytes` if that stays within the limit. One reader alone may always have them, however large, so that a
     /// limit smaller than a read stalls nobody.
     pub fn try_reserve(&self, bytes: usize) -> bool {
-        self.used
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |used| {
-                (used == 0 || used.saturating_add(bytes) <= self.limit).then_some(used.saturating_add(bytes))
-            })
-            .is_ok()
+        let before = self.used.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |used| {
+            (used == 0 || used.saturating_add(bytes) <= self.limit).then_some(used.saturating_add(bytes))
+        });
+        before.map(|before| self.charged(before, bytes)).is_ok()
     }
 
     /// Charges `bytes`, waiting for room. Cancel safe: a call that is dropped has charged nothing.
@@ -162,6 +180,19 @@ mod tests {
         assert!(tokio::time::timeout(Duration::from_secs(1), budget.reserve(1)).await.is_err());
         assert_eq!(budget.used(), 100);
         assert_eq!(budget.waiting.load(Ordering::SeqCst), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_hears_once_when_memory_fills_and_when_half_is_used() {
+        let budget = Budget::new(100);
+        let mut heard = Vec::new();
+        for _ in 0..10 {
+            budget.charge(10);
+            heard.push(tokio::time::timeout(Duration::from_secs(1), budget.rose()).await.is_ok());
+        }
+        let at = |bytes: usize| heard[bytes / 10 - 1];
+        assert!(at(30) && at(60), "{heard:?}");
+        assert_eq!(heard.iter().filter(|heard| **heard).count(), 2, "{heard:?}");
     }
 
     #[test]

@@ -190,6 +190,25 @@ impl Item {
         stored
     }
 
+    /// Whether somebody wants to know when it is in the log.
+    pub fn wants_stored(&self) -> bool {
+        self.marks.iter().any(|mark| mark.receipt.when() == When::Stored)
+    }
+
+    /// What has not been taken of it, as a burst of its own.
+    pub fn into_rest(self: Box<Self>) -> Box<Self> {
+        match &self.payload {
+            Payload::Records(run) if self.taken > 0 => {
+                let mut rest = Run::default();
+                run.records_from(self.taken_bytes as usize).for_each(|record| rest.push_raw(&record));
+                let taken = self.taken;
+                let marks = self.marks.into_iter().map(|mark| Mark { at: mark.at.saturating_sub(taken), ..mark });
+                Self::records(rest, marks.collect(), self.arrived)
+            }
+            _ => self,
+        }
+    }
+
     /// The index of each receipt's first record, and the receipt. Nothing may have been taken.
     pub fn into_receipts(self) -> impl Iterator<Item = (u64, Receipt)> {
         let first = self.first_index;
@@ -234,6 +253,23 @@ mod tests {
             room = room.saturating_sub(1);
             wanted
         })
+    }
+
+    #[tokio::test]
+    async fn the_rest_of_a_burst_is_what_was_not_taken_with_its_receipts() {
+        let answers = Arc::new(Answers::default());
+        let request = Request::new(1, 5, 0, answers.clone());
+        let mut item = burst(9, [Mark { at: 2, receipt: request.receipt(0, 5) }].into());
+        take(&mut item, 4);
+        let mut out = vec![];
+        item.take_marks(4, 0, &mut out);
+        let mut rest = item.into_rest();
+        assert_eq!((rest.left(), out.len()), (5, 1));
+        let Payload::Records(run) = rest.payload() else { panic!("it has records") };
+        assert_eq!(run.records_from(0).map(|record| record.timestamp).collect::<Vec<_>>(), [4, 5, 6, 7, 8]);
+        take(&mut rest, 5);
+        rest.take_marks(5, 0, &mut out);
+        assert_eq!(out.iter().map(|m| (m.at, m.receipt.count())).collect::<Vec<_>>(), [(2, 2), (0, 3)]);
     }
 
     #[tokio::test]

@@ -17,6 +17,7 @@ pub mod compressibility;
 pub mod drainer;
 pub mod given_up;
 pub mod inherit;
+mod intake;
 pub mod item;
 pub mod ledger;
 pub mod note;

@@ -1,22 +1,22 @@
 //! One topic-partition's queue: the lock-free intake, and behind a lock the window.
 //!
-//! A stored partition has another intake in front of this one, which the log's thread drains ([`Stored`]).
+//! While a partition is stored, the log's thread drains the intake, and the drainer takes what comes back from there ([`Stored`]).
 //!
 //! Any task may push; one task, the drainer's, takes. Which drainer that is can change ([`Partition::assign`],
 //! [`Partition::hand_over`]): never while something is in flight on the old one's connection.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Weak};
 
-use crossbeam::queue::SegQueue;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::drainer::Drainer;
 use super::given_up::GivenUp;
+use super::intake::{Bursts, Intake, Level};
 use super::item::Item;
 use super::note::Note;
-use super::signal::{Signal, Urgency};
+use super::signal::{Signal, Tell};
 use super::stored::Stored;
 use super::topic::TopicInfo;
 use super::window::{Listing, Window};
@@ -34,36 +34,36 @@ struct Home {
 /// See the module. Idle, it is 512 bytes and nothing else.
 #[derive(Debug)]
 pub struct Partition {
-    intake: SegQueue<Box<Item>>,
+    /// What is pushed. Its counts go on for what is in the window's front, unless the partition is stored.
+    bursts: Bursts,
+    signal: Signal,
+    level: Level,
     topic: Arc<TopicInfo>,
     id: i32,
-    signal: Signal,
-    /// Bytes of records in the intake and in the window's front.
-    waiting: AtomicUsize,
-    /// How many records that is.
-    waiting_records: AtomicUsize,
     /// Answers in time that are missing until it may share a connection again; 0 while it does.
     apart: AtomicU8,
     home: Mutex<Home>,
     window: Mutex<Window>,
-    /// Of a partition whose records go through the log.
+    /// Of a partition whose records go through the log, or may.
     stored: Option<Box<Stored>>,
 }
 
 impl Partition {
     /// An empty queue that nobody drains yet.
     pub fn new(topic: Arc<TopicInfo>, id: i32) -> Arc<Self> {
+        let is_on = topic.log.is_some() && !topic.overflows();
         let stored =
-            |me: &Weak<Partition>| topic.log.as_ref().map(|log| Box::new(Stored::new(log.clone(), me.clone())));
-        let window = Window { is_stored: topic.log.is_some(), ..Window::default() };
+            |me: &Weak<Partition>| topic.log.as_ref().map(|log| Box::new(Stored::new(log.clone(), me.clone(), is_on)));
+        let window = Window { is_stored: is_on, ..Window::default() };
+        let (bursts, signal, level) = (Bursts::default(), Signal::default(), Level::default());
+        signal.pass_on(is_on);
         Arc::new_cyclic(|me| Partition {
             stored: stored(me),
-            intake: SegQueue::new(),
+            bursts,
+            signal,
+            level,
             topic: topic.clone(),
             id,
-            signal: Signal::default(),
-            waiting: AtomicUsize::new(0),
-            waiting_records: AtomicUsize::new(0),
             apart: AtomicU8::new(0),
             home: Mutex::default(),
             window: Mutex::new(window),
@@ -83,33 +83,52 @@ impl Partition {
     /// Puts a burst at the end. Lock-free but for the moment when an idle partition becomes ready; never waits.
     /// The item's bytes must be charged already.
     pub fn push(self: &Arc<Self>, item: Box<Item>) {
-        match &self.stored {
-            None => self.make_ready(item),
-            Some(stored) => stored.push(item),
+        // Only where it could matter: a look at each receipt.
+        let wants_log = self.stored.is_some() && item.wants_stored();
+        let tell = self.intake().push(item, self.topic.rules.batch_size);
+        match (tell, &self.stored) {
+            (Tell::Nobody, _) => {}
+            (Tell::Drainer, None) => self.announce(),
+            (Tell::Drainer, Some(stored)) => {
+                self.announce();
+                stored.waits();
+            }
+            (Tell::Log, stored) => stored.iter().for_each(|stored| stored.announce()),
+        }
+        if let Some(stored) = self.stored.as_ref().filter(|_| wants_log) {
+            stored.ask_unless_on();
         }
     }
 
-    /// Its way to the log and back, if its records go there.
+    /// Its way to the log and back, if its records go there, or may.
     pub fn stored(&self) -> Option<&Stored> {
         self.stored.as_deref()
     }
 
-    /// Puts a burst where batches are made of it. Of a stored partition's it is for the log's thread, and who reads for it.
+    pub(super) fn intake(&self) -> Intake<'_> {
+        Intake { bursts: &self.bursts, signal: &self.signal, level: &self.level }
+    }
+
+    /// What the drainer takes from. Changes only under the window's lock.
+    fn side(&self) -> Intake<'_> {
+        match &self.stored {
+            Some(stored) if stored.is_on() => stored.ready(),
+            _ => self.intake(),
+        }
+    }
+
+    /// Puts a burst of a stored partition where batches are made of it: for the log's thread, and who reads for it.
     pub fn make_ready(self: &Arc<Self>, item: Box<Item>) {
-        let bytes = item.left_bytes();
-        // Counted before it is there: so the count never falls below what the drainer takes away.
-        let waiting = self.waiting.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        self.waiting_records.fetch_add(item.left() as usize, Ordering::Relaxed);
-        self.intake.push(item);
-        let full = waiting >= self.topic.rules.batch_size;
-        if self.signal.raise(if full { Urgency::Urgent } else { Urgency::Listed }) {
+        if let Some(stored) = &self.stored
+            && stored.ready().push(item, self.topic.rules.batch_size) != Tell::Nobody
+        {
             self.announce();
         }
     }
 
     /// Bytes of records that wait to be put in a batch.
     pub fn waiting_bytes(&self) -> usize {
-        self.waiting.load(Ordering::Relaxed)
+        self.side().bytes()
     }
 
     /// Whether a whole batch waits.
@@ -154,18 +173,18 @@ impl Partition {
 
     /// For the drainer: pushes from now on announce themselves anew. Call it before looking into the intake.
     pub fn lower_signal(&self) {
-        self.signal.lower();
+        self.side().signal.lower();
     }
 
     /// For the drainer: whether a whole batch waits; if not, the push that makes it one announces it.
     pub fn is_full_or_will_say(&self) -> bool {
-        self.signal.lower_to_listed();
+        self.side().signal.lower_to_listed();
         self.is_full()
     }
 
     /// For the drainer: the oldest burst that is not in the window yet.
     pub fn take_from_intake(&self) -> Option<Box<Item>> {
-        self.intake.pop()
+        self.side().pop()
     }
 
     /// Takes out what is in no batch yet, oldest first, for as long as `wants` says yes to the next burst. `window` is the partition's own.
@@ -183,23 +202,41 @@ impl Partition {
 
     /// Whether the intake is empty.
     pub fn intake_is_empty(&self) -> bool {
-        self.intake.is_empty()
+        self.side().is_empty()
     }
 
-    /// So many records, of so many bytes, wait no longer: they have gone into a batch, or were given up.
+    /// So many records, of so many bytes, wait no longer: they have gone into a batch, or were given up. To be called under the window's lock.
     pub fn batched(&self, records: u32, bytes: usize) {
-        let waiting = self.waiting.fetch_sub(bytes, Ordering::Relaxed);
-        if let Some(stored) = &self.stored {
-            stored.batched(bytes, waiting.saturating_sub(bytes));
+        match self.stored.as_ref().filter(|stored| stored.is_on()) {
+            None => _ = self.intake().left(records, bytes),
+            Some(stored) => stored.batched(records, bytes),
         }
-        self.waiting_records.fetch_sub(records as usize, Ordering::Relaxed);
     }
 
     /// Records that wait here, in a batch or not, and are not settled.
     pub fn held_records(&self) -> u64 {
         let window = self.window.lock();
-        let not_ready = self.stored.as_ref().map_or(0, |stored| stored.held_records());
-        not_ready + self.waiting_records.load(Ordering::Relaxed) as u64 + window.batched_records()
+        // In the order in which records move on: one that does meanwhile is counted twice rather than not at all.
+        let pushed = self.intake().records() as u64;
+        let from_log = self.stored.as_ref().map_or(0, |stored| stored.held_records());
+        pushed + from_log + window.batched_records()
+    }
+
+    /// About when the oldest record was read that waits here.
+    pub fn waits_since(&self) -> Option<tokio::time::Instant> {
+        let mut window = self.window();
+        if window.front.is_empty() {
+            window.front.extend(self.take_from_intake());
+        }
+        window.waits_since()
+    }
+
+    /// Of those, the ones that the log does not have.
+    pub fn records_in_memory_only(&self) -> u64 {
+        match &self.stored {
+            Some(stored) if stored.is_on() => stored.unappended() as u64,
+            _ => self.held_records(),
+        }
     }
 
     /// The partition shall be drained by `drainer`. At once if nobody drains it; else from when the present drainer

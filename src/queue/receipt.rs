@@ -134,7 +134,9 @@ impl Request {
         match outcome {
             Outcome::Delivered { partition, base_offset } => {
                 for (result, delta) in stretch.zip(0i64..) {
-                    let offset = if base_offset < 0 { -1 } else { base_offset.saturating_add(delta) };
+                    // Who asked to know that they are stored is not promised an offset, though Kafka was quicker.
+                    let is_known = base_offset >= 0 && self.when == When::Delivered;
+                    let offset = if is_known { base_offset.saturating_add(delta) } else { -1 };
                     *result = RecordResult { error_code: 0, partition, offset };
                 }
             }

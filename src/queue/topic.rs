@@ -12,7 +12,7 @@ mod pace;
 mod registry;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crossbeam::atomic::AtomicCell;
@@ -24,7 +24,7 @@ use uuid::Uuid;
 use super::partition::Partition;
 use super::receipt::Mark;
 use super::stored::LogInbox;
-use crate::config::{GrowthPolicy, TopicRules};
+use crate::config::{GrowthPolicy, StorePolicy, TopicRules};
 use crate::record::Run;
 
 use growth::Growing;
@@ -44,8 +44,10 @@ pub struct TopicInfo {
     pub name: Arc<str>,
     /// How its records are sent.
     pub rules: TopicRules,
-    /// Where its records are stored before they are sent, if they are.
+    /// Where its records are stored before they are sent, if they are, or may be.
     pub log: Option<Arc<LogInbox>>,
+    /// What of it went to the log because memory could not keep it.
+    pub spilled: Spilled,
     id: AtomicCell<u128>,
     partition_count: AtomicUsize,
     log_append_time: AtomicBool,
@@ -54,6 +56,15 @@ pub struct TopicInfo {
     refuses_codec: AtomicBool,
     /// Of its `rate_limit`, if it has one.
     pub pace: Option<Pace>,
+}
+
+/// Records that went to the log because memory could not keep them, since the start.
+#[derive(Debug, Default)]
+pub struct Spilled {
+    /// How many.
+    pub records: AtomicU64,
+    /// And their bytes.
+    pub bytes: AtomicU64,
 }
 
 impl TopicInfo {
@@ -68,6 +79,7 @@ impl TopicInfo {
             name: name.into(),
             rules,
             log,
+            spilled: Spilled::default(),
             partition_count: AtomicUsize::new(0),
             id: AtomicCell::new(0),
             log_append_time: AtomicBool::new(false),
@@ -76,6 +88,11 @@ impl TopicInfo {
             refuses_codec: AtomicBool::new(false),
             pace: rules.rate_limit.map(Pace::new),
         })
+    }
+
+    /// Whether its records are held in memory, and go to the log only when memory cannot keep them.
+    pub fn overflows(&self) -> bool {
+        self.log.is_some() && self.rules.store == StorePolicy::Overflow
     }
 
     /// The id that the cluster gave it; nil before that is known.
@@ -111,6 +128,11 @@ impl TopicInfo {
             self.largest_batch.store(limit.saturating_mul(2), Ordering::Relaxed);
         }
         limit
+    }
+
+    /// Bytes before compression that a batch may have because all that is in flight of a partition may have to go to the log at once.
+    pub fn largest_spilled_batch(&self) -> usize {
+        self.log.as_ref().filter(|_| self.overflows()).map_or(usize::MAX, |log| log.batch_bytes_max())
     }
 
     /// A broker has refused a batch of so many bytes as too large; half of it may do.

@@ -27,6 +27,9 @@ pub const MAX_BATCHES: usize = 5;
 /// What a batch is charged beside its bytes.
 pub const BATCH_OVERHEAD_BYTES: usize = 256;
 
+/// The next epoch of a producer id of which all are used up.
+pub const NO_EPOCH: u16 = i16::MAX.unsigned_abs() + 1;
+
 /// One connection to a broker, never the same number twice in a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionId(pub u64);
@@ -297,9 +300,23 @@ impl Window {
         self.batches.iter_mut().find(waits).map(|batch| batch.note = SentNote::Durable).is_some()
     }
 
+    /// What is sent next opens another lane, under a producer id that the present one does not have. Nothing that was sent may be unsettled.
+    pub fn leave_lane(&mut self) {
+        if let Some(lane) = self.lane.take().filter(|lane| !lane.inherited) {
+            self.next_epoch[lane.side as usize] = NO_EPOCH;
+        }
+    }
+
     /// For a stored window: the note of a dead letter has been given to the log.
     pub fn buried(&mut self) {
         self.unburied = self.unburied.saturating_sub(1);
+    }
+
+    /// About when the oldest record was read that is in a batch or in the front: batches that were sent are as old as the youngest of them.
+    pub fn waits_since(&self) -> Option<Instant> {
+        let sent = || self.flight.as_ref().filter(|_| !self.batches.is_empty()).map(|flight| flight.newest_arrived);
+        let built = || self.built.as_ref().map(|built| built.arrived);
+        sent().or_else(built).or_else(|| self.front.front().map(|item| item.arrived()))
     }
 
     /// Records in batches that are not settled.

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 
-use tracing::{info, warn};
+use tokio::time::Instant;
 
-use super::durable::{Waiter, not_stored};
+use super::Shared;
+use super::durable::Waiter;
 use super::outlook::Outlook;
 use super::read::{Job, Reading};
-use super::{Health, Shared};
+use super::unspill::Spilled;
 use crate::backlog::log::append::Ticket;
 use crate::backlog::log::engine::Log;
 use crate::backlog::log::entry::{Entry, NO_TAGS, Records};
@@ -34,10 +35,14 @@ pub(super) struct Appender<F: StorageFile> {
     /// Partitions that the log has names for: topic, partition.
     numbers: HashMap<(String, i32), u32>,
     /// Partitions that have something to append, each once.
-    queue: VecDeque<Arc<Partition>>,
+    pub(super) queue: VecDeque<Arc<Partition>>,
     queued: HashSet<usize>,
     /// What became of records, to be written in this order.
     pub(super) notes: VecDeque<Noting>,
+    /// Partitions that are to be turned on.
+    pub(super) unspilled: VecDeque<Arc<Partition>>,
+    /// Partitions that were, by address.
+    pub(super) spilled: HashMap<usize, Spilled>,
     buffer: Vec<u8>,
     pub(super) reading: Reading<F>,
     has_cluster: bool,
@@ -45,7 +50,7 @@ pub(super) struct Appender<F: StorageFile> {
     unusable: Option<LogError>,
     /// What was durable when it was last looked.
     synced: Ticket,
-    outlook: Outlook,
+    pub(super) outlook: Outlook,
 }
 
 /// A run to be appended.
@@ -78,6 +83,8 @@ impl<F: StorageFile> Appender<F> {
             queue: VecDeque::new(),
             queued: HashSet::new(),
             notes: VecDeque::new(),
+            unspilled: VecDeque::new(),
+            spilled: HashMap::new(),
             buffer: Vec::new(),
             reading: Reading::new(jobs),
             has_cluster: !log.state().cluster_id.is_empty(),
@@ -104,7 +111,9 @@ impl<F: StorageFile> Appender<F> {
             Err(error) => self.fails(&error),
         }
         self.read_back(log)?;
+        self.unspill(log);
         self.publish(log);
+        self.say_what_is_left();
         let last = self.shared.waiting.lock().last();
         Ok(last.unwrap_or_else(|| log.synced()))
     }
@@ -117,10 +126,9 @@ impl<F: StorageFile> Appender<F> {
 
     fn append<S: Storage<File = F>>(&mut self, log: &mut Log<S>) -> Result<(), LogError> {
         while let Some(partition) = self.shared.inbox.next_pushed() {
-            if self.queued.insert(Arc::as_ptr(&partition).addr()) {
-                self.queue.push_back(partition);
-            }
+            self.enqueue(partition);
         }
+        self.unspilled.extend(std::iter::from_fn(|| self.shared.inbox.next_to_spill()));
         if let Some(error) = self.unusable.take() {
             // Looked at anew before the next try.
             self.shared.probe_again();
@@ -133,6 +141,14 @@ impl<F: StorageFile> Appender<F> {
             self.look_into_all();
             return Ok(());
         }
+        let is_full = match self.spill(log) {
+            Err(full @ LogError::Full { .. }) => Some(full),
+            spilled => {
+                spilled?;
+                None
+            }
+        };
+        self.take_out_paused();
         while !self.queue.is_empty() {
             let plan = self.plan(log)?;
             if plan.is_empty() {
@@ -140,12 +156,56 @@ impl<F: StorageFile> Appender<F> {
             }
             let entries: Vec<Entry<'_>> = plan.iter().map(|run| self.entry(run)).collect();
             let ticket = log.append(&entries)?;
-            self.was_full();
+            if is_full.is_none() {
+                self.was_full();
+            }
             for run in plan {
                 self.appended(run, ticket);
             }
         }
+        // What has no room as one frame is no reason to keep others waiting.
+        if let Some(full) = is_full {
+            return Err(full);
+        }
+        self.was_full();
         Ok(())
+    }
+
+    /// There is something to append of it.
+    pub(super) fn enqueue(&mut self, partition: Arc<Partition>) {
+        if self.queued.insert(Arc::as_ptr(&partition).addr()) {
+            self.queue.push_back(partition);
+        }
+    }
+
+    /// What is not appended for now leaves the queue, unless somebody wants it to be.
+    fn take_out_paused(&mut self) {
+        if self.shared.is_stopping.load(Ordering::SeqCst) {
+            self.end_pauses();
+        }
+        if !self.spilled.values().any(Spilled::is_paused) {
+            return;
+        }
+        let (spilled, queued) = (&self.spilled, &mut self.queued);
+        self.queue.retain(|partition| {
+            let address = Arc::as_ptr(partition).addr();
+            let stays = !spilled.get(&address).is_some_and(Spilled::is_paused);
+            if !stays {
+                // Later pushes ring again.
+                partition.stored().into_iter().for_each(|stored| drop(stored.pushed()));
+                queued.remove(&address);
+            }
+            stays
+        });
+    }
+
+    /// Has the keeper come back for what could not be done now.
+    fn say_what_is_left(&self) {
+        self.shared.has_unspilled.store(!self.unspilled.is_empty(), Ordering::Relaxed);
+        self.shared.has_spilled.store(!self.spilled.is_empty(), Ordering::Relaxed);
+        if self.shared.wants_retry() || !self.spilled.is_empty() {
+            self.shared.inbox.wake();
+        }
     }
 
     fn note_cluster<S: Storage<File = F>>(&mut self, log: &mut Log<S>) -> Result<(), LogError> {
@@ -258,7 +318,11 @@ impl<F: StorageFile> Appender<F> {
 
     /// The log's number of a partition. All partitions that its topic has get theirs with it, so that after a start it is known how many there
     /// are, and keys go where they went.
-    fn number<S: Storage<File = F>>(&mut self, log: &mut Log<S>, partition: &Partition) -> Result<u32, LogError> {
+    pub(super) fn number<S: Storage<File = F>>(
+        &mut self,
+        log: &mut Log<S>,
+        partition: &Partition,
+    ) -> Result<u32, LogError> {
         let Some(stored) = partition.stored() else { return Err(LogError::Refused("a partition that is not stored")) };
         if let Some(number) = stored.number().get() {
             return Ok(*number);
@@ -278,18 +342,26 @@ impl<F: StorageFile> Appender<F> {
     }
 
     /// The items of a run are in the log: they become ready, or leave memory.
-    fn appended(&self, run: Planned, ticket: Ticket) {
+    fn appended(&mut self, run: Planned, ticket: Ticket) {
         let Some(stored) = run.partition.stored() else { return };
         let mut waiting = stored.pushed();
         let items: Vec<Box<Item>> = (0..run.items).map_while(|_| waiting.pop_front()).collect();
         drop(waiting);
+        if run.partition.topic().overflows() {
+            let spilled = &run.partition.topic().spilled;
+            spilled.records.fetch_add(run.count.into(), Ordering::Relaxed);
+            spilled.bytes.fetch_add(run.data.len() as u64, Ordering::Relaxed);
+        }
         let mut first = run.first;
         for mut item in items {
-            let count = item.left();
+            let (count, bytes) = (item.left(), item.left_bytes());
             item.set_first_index(first);
             let receipts = item.take_stored_receipts();
             if !receipts.is_empty() {
                 self.shared.waiting.lock().push(ticket, Waiter::Stored(run.partition.id(), receipts));
+                if let Some(spilled) = self.spilled.get_mut(&Arc::as_ptr(&run.partition).addr()) {
+                    spilled.is_wanted(Instant::now());
+                }
             }
             if self.leaves_memory(&run.partition) {
                 self.leave(&run.partition, *item, first);
@@ -297,7 +369,7 @@ impl<F: StorageFile> Appender<F> {
                 run.partition.make_ready(item);
             }
             first += u64::from(count);
-            stored.appended(count);
+            stored.appended(count, bytes);
         }
     }
 
@@ -323,52 +395,5 @@ impl<F: StorageFile> Appender<F> {
         if partition.has_leader() {
             stored.want_more();
         }
-    }
-
-    fn is_full<S: Storage<File = F>>(&self, log: &Log<S>, error: &LogError) {
-        self.shared.full_at.store(log.counters().segments_freed, Ordering::Relaxed);
-        self.look_into_all();
-        let words = error.to_string();
-        let mut figures = self.shared.figures.lock();
-        if !matches!(figures.health, Health::Full(_)) {
-            warn!(cause = %words, "the backlog is full: who writes to stored topics waits until Kafka has taken some of it");
-        }
-        figures.health = Health::Full(words);
-    }
-
-    fn was_full(&self) {
-        let mut figures = self.shared.figures.lock();
-        if let Health::Full(_) = figures.health {
-            figures.health = Health::Well;
-            info!("the backlog has room again");
-        }
-        drop(figures);
-        self.shared.full_at.store(u64::MAX, Ordering::Relaxed);
-    }
-
-    /// What was pushed is looked into, so that later pushes ring again.
-    fn look_into_all(&self) {
-        for stored in self.queue.iter().filter_map(|partition| partition.stored()) {
-            drop(stored.pushed());
-        }
-    }
-
-    /// The disk does not take what waits: who wants to know is told; the records stay.
-    fn fails(&self, error: &LogError) {
-        self.shared.fails(error);
-        for partition in &self.queue {
-            let Some(stored) = partition.stored() else { continue };
-            let receipts: Vec<_> = stored.pushed().iter_mut().flat_map(|item| item.take_stored_receipts()).collect();
-            not_stored(partition.id(), receipts, &error.to_string());
-        }
-    }
-
-    fn publish<S: Storage<File = F>>(&mut self, log: &mut Log<S>) {
-        self.outlook.look(log, (self.shared.clock)());
-        let mut figures = self.shared.figures.lock();
-        (figures.full_in, figures.oldest_stored_at) = (self.outlook.full_in, self.outlook.oldest_stored_at);
-        figures.used_bytes = log.used_bytes();
-        figures.limit_bytes = log.options().limit_bytes;
-        figures.ledger.clone_from(&log.state().ledger);
     }
 }

@@ -86,6 +86,7 @@ impl Shared {
             error!(events, cause = %words, memory = %self.outlook(), "nothing can be stored: records are kept in memory, and acks=1 is refused");
         }
         self.figures.lock().health = Health::Failing(words.clone());
+        self.inbox.wake();
         let mut waiting = self.waiting.lock();
         let mut refused = Vec::new();
         // Batches go on waiting: they leave when their notes are on disk.

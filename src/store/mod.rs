@@ -19,10 +19,14 @@ mod append;
 pub mod content;
 pub mod dead_letters;
 mod durable;
+mod health;
 mod notes;
 mod outlook;
+mod overflow;
 mod read;
 mod restore;
+mod spill;
+mod unspill;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -105,6 +109,14 @@ pub struct Shared {
     full_at: AtomicU64,
     /// Some partitions wait for memory to be read back into.
     is_hungry: AtomicBool,
+    /// Some partitions wait to be turned on.
+    has_unspilled: AtomicBool,
+    /// Some have been.
+    has_spilled: AtomicBool,
+    /// It is to be looked whether these can be turned off.
+    is_look_due: AtomicBool,
+    /// What is in memory is to be stored, and not to go back there.
+    is_stopping: AtomicBool,
     is_probe_due: AtomicBool,
     said: Sampler,
 }
@@ -117,12 +129,23 @@ pub struct Store<S: Storage> {
     reader: JoinHandle<()>,
 }
 
-/// Opens the log in `directory`, which must exist and be the one of `config`; proves that it can be used. Blocks.
+/// What is gathered for the disk takes no more than this part of memory beside it.
+const UNSYNCED_SHARE: usize = 16;
+
+/// Opens the log in `directory`, which must exist and be the one of `config`; proves that it can be used. Blocks. `memory` is the limit of the budget
+/// that it works beside.
 ///
 /// # Errors
 /// If another process has it, it cannot be read or written, or a later version wrote it.
-pub fn open(directory: &Path, config: &Backlog, seed: u64) -> Result<(Log<RealStorage>, Damage), LogError> {
-    let options = Options { free_space_floor_bytes: config.min_free_space, ..Options::with_limit(config.limit) };
+pub fn open(
+    directory: &Path,
+    config: &Backlog,
+    memory: usize,
+    seed: u64,
+) -> Result<(Log<RealStorage>, Damage), LogError> {
+    let options = Options::with_limit(config.limit);
+    let unsynced_bytes_max = options.unsynced_bytes_max.min((memory / UNSYNCED_SHARE).max(options.write_bytes * 2));
+    let options = Options { free_space_floor_bytes: config.min_free_space, unsynced_bytes_max, ..options };
     let (log, damage) = Log::open(RealStorage::new(PathBuf::from(directory)), options, seed)?;
     log.prove(seed)?;
     Ok((log, damage))
@@ -150,12 +173,19 @@ impl<S: Storage> Store<S> {
             reading_bytes: AtomicUsize::new(0),
             full_at: AtomicU64::new(u64::MAX),
             is_hungry: AtomicBool::new(false),
+            has_unspilled: AtomicBool::new(false),
+            has_spilled: AtomicBool::new(false),
+            is_look_due: AtomicBool::new(false),
+            is_stopping: AtomicBool::new(false),
             is_probe_due: AtomicBool::new(false),
             said: Sampler::default(),
         });
         let (jobs, reader) = read::start(shared.clone())?;
         let appender = Arc::new(Mutex::new(Appender::new(shared.clone(), &log, jobs)));
-        let log = LogThread::start(log, SyncPolicy::default())?;
+        // A sync begins when half of what may be unsynced is, so that the other half has room meanwhile.
+        let policy = SyncPolicy::default();
+        let after_bytes = policy.after_bytes.min(log.options().unsynced_bytes_max / 2);
+        let log = LogThread::start(log, SyncPolicy { after_bytes, ..policy })?;
         let (handle, told) = (log.handle(), shared.clone());
         shared.inbox.set_bell(Some(Box::new(move || {
             let (appender, told) = (appender.clone(), told.clone());
@@ -217,19 +247,34 @@ impl Shared {
         self.is_probe_due.store(true, Ordering::Relaxed);
     }
 
-    /// To be called a few times a second: tries again what failed or had no room. True if there is something of the kind.
+    /// Whether something failed or had no room, and is to be tried again.
+    fn wants_retry(&self) -> bool {
+        let is_wanted = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
+        self.figures.lock().health != Health::Well
+            || is_wanted(&self.is_hungry)
+            || is_wanted(&self.has_unspilled)
+            || !self.waiting.lock().is_empty()
+            || !self.resting.lock().is_empty()
+    }
+
+    /// To be called a few times a second while it says so: tries again what failed or had no room.
     pub fn retry(&self) -> bool {
         let resting = std::mem::take(&mut *self.resting.lock());
+        let was_resting = !resting.is_empty();
         for stored in resting.iter().filter_map(|partition| partition.stored()) {
             stored.want_more();
         }
-        let is_well = self.figures.lock().health == Health::Well;
-        let is_wanted = !is_well || self.is_hungry.load(Ordering::Relaxed) || !self.waiting.lock().is_empty();
+        let is_wanted = self.wants_retry();
         if is_wanted {
             self.full_at.store(u64::MAX, Ordering::Relaxed);
             self.inbox.ring();
         }
-        is_wanted
+        is_wanted || was_resting
+    }
+
+    /// Sleeps until there may be something to look after, unless records are held. Cancel safe.
+    pub async fn sleep(&self) {
+        self.inbox.sleep_unless(|| self.wants_retry() || self.ledger.balance().held > 0).await;
     }
 }
 

@@ -339,6 +339,7 @@ impl Shared {
             error!(%topic, partition = id, events, %cause, "stored records cannot be read; they stay in the backlog and are tried again");
         }
         self.resting.lock().push(partition.clone());
+        self.inbox.wake();
     }
 
     /// The log has lost records to damage.

@@ -138,6 +138,14 @@ fn take_over<S: Storage>(
             return Err(crate::backlog::log::disk_error::DiskError::new("read", log.storage().path(""), error).into());
         }
     }
+    if partition.topic().overflows() {
+        if held > 0 {
+            stored.turn_on(&mut window);
+        } else {
+            // What it held was settled: it begins in memory.
+            (window.is_stored, window.counted_until) = (false, 0);
+        }
+    }
     drop(window);
     let mut log_only = stored.log_only();
     (log_only.first, log_only.end) = (first, known.next);

@@ -1,3 +1,5 @@
+use std::collections::VecDeque;
+use std::ops::Range;
 use std::thread::yield_now;
 use std::time::Duration;
 
@@ -14,12 +16,17 @@ use crate::queue::receipt::{Answers, Mark, Request, When};
 use crate::queue::topic::Topics;
 use crate::record::{Record, Run};
 
+mod overflow;
+mod sender;
+mod turning;
+
 const SOON: Duration = Duration::from_secs(30);
 
 /// A store on a simulated disk, and a topic of one partition in it.
 struct World {
     storage: SimulatedStorage,
     store: Store<SimulatedStorage>,
+    topics: Topics,
     budget: Arc<Budget>,
     ledger: Arc<Ledger>,
     partitions: Vec<Arc<Partition>>,
@@ -33,12 +40,16 @@ impl World {
     }
 
     fn of_partitions(count: usize, storage: SimulatedStorage, memory: usize) -> World {
+        World::with_policy(StorePolicy::Always, count, storage, 64 << 20, memory)
+    }
+
+    fn with_policy(policy: StorePolicy, count: usize, storage: SimulatedStorage, limit: u64, memory: usize) -> World {
         let mut config = Config::default();
-        config.producer.store = StorePolicy::Always;
+        config.producer.store = policy;
         let (config, inbox) = (Arc::new(config), Arc::new(LogInbox::default()));
         let (budget, ledger) = (Arc::new(Budget::new(memory)), Arc::new(Ledger::default()));
         let topics = Topics::with_log(config.clone(), Some(inbox.clone()));
-        let mut log = Log::open(storage.clone(), Options::with_limit(64 << 20), 1).unwrap().0;
+        let mut log = Log::open(storage.clone(), Options::with_limit(limit), 1).unwrap().0;
         let parts = Parts { config: &config, topics: &topics, budget: &budget, ledger: &ledger };
         restore(&mut log, parts).unwrap();
         let topic = topics.find_or_create("t").unwrap();
@@ -46,7 +57,7 @@ impl World {
         let partitions = topic.partitions().unwrap().to_vec();
         let partition = partitions[0].clone();
         let store = Store::start(log, inbox, budget.clone(), ledger.clone(), || 0).unwrap();
-        World { storage, store, budget, ledger, partitions, partition, answers: Arc::new(Answers::default()) }
+        World { storage, store, topics, budget, ledger, partitions, partition, answers: Arc::new(Answers::default()) }
     }
 
     /// Hands over a record of that size, which is the `number`th; its client asks for acks=1.
@@ -55,14 +66,34 @@ impl World {
     }
 
     fn push_to(&self, partition: &Arc<Partition>, number: i64, bytes: usize) {
+        self.push_item(partition, number..number + 1, bytes, self.mark(number));
+    }
+
+    /// The same; its client wants to be answered only if it asks for acks=1.
+    fn push_for(&self, when: When, number: i64, bytes: usize) {
+        let marks = if when == When::Stored { self.mark(number) } else { VecDeque::new() };
+        self.push_item(&self.partition, number..number + 1, bytes, marks);
+    }
+
+    /// Hands over records of that size in one burst.
+    fn push_burst(&self, numbers: Range<i64>, bytes: usize) {
+        self.push_item(&self.partition, numbers, bytes, VecDeque::new());
+    }
+
+    fn mark(&self, number: i64) -> VecDeque<Mark> {
+        let request = Request::answered_when(When::Stored, number as i32, 1, 0, self.answers.clone());
+        [Mark { at: 0, receipt: request.receipt(0, 1) }].into()
+    }
+
+    fn push_item(&self, partition: &Arc<Partition>, numbers: Range<i64>, bytes: usize, marks: VecDeque<Mark>) {
         let mut run = Run::default();
         let value = vec![7; bytes];
-        run.push(&Record { timestamp: number, stamped_here: false, key: None, value: Some(&value), headers: &[] });
-        let request = Request::answered_when(When::Stored, number as i32, 1, 0, self.answers.clone());
-        let mark = Mark { at: 0, receipt: request.receipt(0, 1) };
-        let item = Item::records(run, [mark].into(), Instant::now());
+        for number in numbers {
+            run.push(&Record { timestamp: number, stamped_here: false, key: None, value: Some(&value), headers: &[] });
+        }
+        self.ledger.accept(run.count().into());
+        let item = Item::records(run, marks, Instant::now());
         self.budget.charge(item.charged_bytes());
-        self.ledger.accept(1);
         partition.push(item);
     }
 

@@ -240,6 +240,11 @@ impl SealedBatch {
         self.bytes.len()
     }
 
+    /// The batch; what is stamped on it means nothing yet.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Whether it holds no record.
     pub fn is_empty(&self) -> bool {
         self.count == 0
@@ -268,6 +273,13 @@ pub fn from_opaque(
     bytes.resize(HEADER_BYTES, 0);
     bytes.extend_from_slice(records);
     SealedBatch::new(bytes, codec, count, base_timestamp, max_timestamp)
+}
+
+/// Whether the records of a batch of ours are compressed.
+pub fn is_compressed(batch: &[u8]) -> bool {
+    const ATTRIBUTES_AT: usize = 21;
+    let attributes = batch.get(ATTRIBUTES_AT..).and_then(|rest| rest.first_chunk()).copied();
+    Codec::from_attributes(i16::from_be_bytes(attributes.unwrap_or_default())).is_ok_and(|codec| codec != Codec::None)
 }
 
 /// The last sequence number of `count` records that start at `base`: numbers go from `i32::MAX` on to 0.

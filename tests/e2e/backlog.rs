@@ -15,42 +15,47 @@ use crate::support::daemon::{Daemon, DaemonFiles, Extra};
 use crate::support::scenario::SOON;
 
 /// A daemon's files, and a directory for its backlog, which outlives it.
-struct Stored {
+pub struct Stored {
     backlog: TempDir,
     limit: &'static str,
 }
 
 impl Stored {
-    fn new(limit: &'static str) -> Stored {
+    pub fn new(limit: &'static str) -> Stored {
         Stored { backlog: TempDir::with_prefix("forebay-backlog-").expect("a temporary directory"), limit }
     }
 
     /// Every topic is stored; frames are small enough for the smallest log.
     fn files(&self, cluster: &impl Cluster, memory: &str) -> DaemonFiles {
+        self.files_with(cluster, memory, "store = \"always\"")
+    }
+
+    /// The same with these rules for every topic.
+    pub fn files_with(&self, cluster: &impl Cluster, memory: &str, rules: &str) -> DaemonFiles {
         let (directory, limit) = (self.backlog.path(), self.limit);
         let rest = format!(
-            "[backlog]\ndirectory = {directory:?}\nlimit = {limit:?}\n[producer]\nstore = \"always\"\n[memory]\nlimit = {memory:?}"
+            "[backlog]\ndirectory = {directory:?}\nlimit = {limit:?}\n[producer]\n{rules}\n[memory]\nlimit = {memory:?}"
         );
         let stream = "max_frame_size = \"1MiB\"\nmax_unanswered_size = \"1MiB\"";
         DaemonFiles::new(&cluster.bootstrap(), Extra { stream, rest: &rest, ..Extra::default() })
     }
 }
 
-fn numbered(number: usize, bytes: usize) -> [Outgoing; 1] {
+pub fn numbered(number: usize, bytes: usize) -> [Outgoing; 1] {
     let mut value = format!("{number:08}").into_bytes();
     value.resize(bytes.max(value.len()), b'.');
     [Outgoing { value: Some(value), ..Outgoing::default() }]
 }
 
 /// Sends one record and waits until it is stored, or delivered.
-fn send(client: &mut Client, topic: &str, acks: i16, number: usize) {
+pub fn send(client: &mut Client, topic: &str, acks: i16, number: usize) {
     let answer = client.produce(&Produce { acks, partition: 0, ..Produce::new(topic, &numbered(number, 100)) });
     assert_eq!((answer.error_code, answer.records[0].error_code), (0, 0), "{answer:?}");
     assert_eq!(answer.records[0].offset >= 0, acks == -1, "{answer:?}");
 }
 
 /// The numbers in a topic's first partition, in the order of Kafka's log.
-fn numbers(cluster: &impl Cluster, topic: &str) -> Vec<usize> {
+pub fn numbers(cluster: &impl Cluster, topic: &str) -> Vec<usize> {
     let of = |value: &[u8]| std::str::from_utf8(value.get(..8)?).ok()?.parse().ok();
     cluster
         .read(topic)
@@ -59,7 +64,7 @@ fn numbers(cluster: &impl Cluster, topic: &str) -> Vec<usize> {
         .collect()
 }
 
-fn backlog<'a>(status: &'a Value, key: &str) -> &'a Value {
+pub fn backlog<'a>(status: &'a Value, key: &str) -> &'a Value {
     &status["backlog"][key]
 }
 

@@ -62,9 +62,16 @@ fn balance_of_log(daemon: &Daemon) -> [u64; 4] {
 
 #[test]
 fn what_a_stored_topic_gave_up_does_not_come_back_after_a_kill() {
+    // What overflows is stored because a client asks for it; before and after that it is held in memory.
+    for (store, balance) in [("always", [4, 2, 0, 2]), ("overflow", [2, 0, 0, 2])] {
+        give_up_what_is_stored(&format!("store = {store:?}"), balance);
+    }
+}
+
+fn give_up_what_is_stored(rules: &str, balance: [u64; 4]) {
     let mut cluster = DevKafka::start(1);
     let topic = new_topic(&cluster, "timely", 1);
-    let daemon = daemon_with(&cluster, "store = \"always\"\ndelivery_timeout = \"500ms\"");
+    let daemon = daemon_with(&cluster, &format!("{rules}\ndelivery_timeout = \"500ms\""));
     let mut client = daemon.connect();
     assert_eq!(send(&mut client, &topic, -1, 0).0, 0);
     cluster.kill_broker(1);
@@ -73,11 +80,11 @@ fn what_a_stored_topic_gave_up_does_not_come_back_after_a_kill() {
     assert_eq!(code, REQUEST_TIMED_OUT, "{words:?}");
     assert!(words.is_some_and(|words| words.contains("delivery_timeout")));
     // Told, so on disk.
-    let daemon = killed(daemon, &cluster, "store = \"always\"");
+    let daemon = killed(daemon, &cluster, rules);
     assert_eq!(daemon.status()["ledger"]["held"], json!(0));
     cluster.start_broker(1);
     assert_eq!(send(&mut daemon.connect(), &topic, -1, 3).0, 0);
-    assert_eq!(balance_of_log(&daemon), [4, 2, 0, 2]);
+    assert_eq!(balance_of_log(&daemon), balance);
     assert_eq!(values(&cluster, &topic), [0, 3]);
 }
 
@@ -138,7 +145,7 @@ fn letters(daemon: &Daemon) -> (Value, Vec<Value>) {
 
 #[test]
 fn dead_letters_of_partitions_that_are_gone_are_kept_whether_their_topic_is_stored_or_not() {
-    for store in ["never", "always"] {
+    for store in ["never", "overflow", "always"] {
         let cluster = DevKafka::start(2);
         let rules = format!(
             "store = {store:?}\nmax_block = \"300ms\"\non_missing_partition = \"dead_letter\"\nlinger = \"0ms\""

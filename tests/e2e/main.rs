@@ -20,6 +20,7 @@ mod hostile;
 mod isolation;
 mod malformed;
 mod memory;
+mod overflow;
 mod produce;
 mod programs;
 mod refusals;

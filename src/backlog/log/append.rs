@@ -69,6 +69,29 @@ impl<S: Storage> Log<S> {
         self.put(entries, if holds_records { For::Records } else { For::Notes })
     }
 
+    /// Makes room for a frame of `records_bytes` with `runs` runs, header and all, so that [`Log::append_reserved`] takes it. Nothing else may be
+    /// appended in between.
+    pub fn reserve(&mut self, records_bytes: usize, runs: usize) -> Result<(), LogError> {
+        if records_bytes > self.options.frame_bytes_max() || runs > self.options.runs_max {
+            return Err(LogError::Refused("a frame is larger than half a segment"));
+        }
+        self.make_room(records_bytes, runs, For::Records)
+    }
+
+    /// As [`Log::append`], but touches no file: for callers that hold a lock.
+    ///
+    /// # Errors
+    /// [`LogError::Busy`] without [`Log::reserve`]. An error changes nothing.
+    pub fn append_reserved(&mut self, entries: &[Entry<'_>]) -> Result<Ticket, LogError> {
+        self.check(entries)?;
+        let (len, runs) = size_of_frame(entries);
+        let fits = |active: &super::active::Active<S::File>| active.fits(len, runs, self.options.runs_max);
+        if self.over_unsynced_limit(len) || !self.active.as_ref().is_some_and(fits) {
+            return Err(LogError::Busy);
+        }
+        self.gather(entries, runs)
+    }
+
     /// The last frame that is durable.
     pub fn synced(&self) -> Ticket {
         Ticket(self.synced)
@@ -98,10 +121,19 @@ impl<S: Storage> Log<S> {
             return Err(LogError::Refused("a frame is larger than half a segment"));
         }
         self.make_room(len, runs, room_for)?;
+        let ticket = self.gather(entries, runs)?;
+        if self.active.as_ref().is_some_and(|active| active.pending_bytes() >= self.options.write_bytes) {
+            // It stays gathered, and whoever waits for the sync hears of it.
+            let _ = self.write();
+        }
+        Ok(ticket)
+    }
+
+    fn gather(&mut self, entries: &[Entry<'_>], runs: usize) -> Result<Ticket, LogError> {
         let active = self.active.as_mut().ok_or(LogError::Refused("there is no segment"))?;
         let (position, len) = active.put_frame(Kind::ENTRIES, |out| entries.iter().for_each(|entry| entry.encode(out)));
         active.note_runs(entries, position, len);
-        let (number, gathered) = (active.number, active.pending_bytes());
+        let number = active.number;
         self.appended += 1;
         self.noted_bytes += if runs == 0 { u64::from(len) } else { 0 };
         for entry in entries {
@@ -117,10 +149,6 @@ impl<S: Storage> Log<S> {
                 }
                 _ => {}
             }
-        }
-        if gathered >= self.options.write_bytes {
-            // It stays gathered, and whoever waits for the sync hears of it.
-            let _ = self.write();
         }
         Ok(Ticket(self.appended))
     }
@@ -184,8 +212,9 @@ impl<S: Storage> Log<S> {
     }
 
     fn over_unsynced_limit(&self, len: usize) -> bool {
-        let unsynced = self.unsynced_bytes();
-        unsynced > 0 && unsynced + len > self.options.unsynced_bytes_max
+        // Of frames: what says that all of them are synced is written when nothing else is, and waits for the next sync.
+        let holds_frames = self.appended > self.synced;
+        holds_frames && self.unsynced_bytes() + len > self.options.unsynced_bytes_max
     }
 
     /// Refuses what would make the log say something that cannot be.

@@ -84,8 +84,9 @@ impl Slot {
             return;
         }
         let topic = partition.topic();
+        let max_bytes = self.context.config.kafka.max_request_size.min(topic.largest_batch(now));
         let rules = CutRules {
-            max_bytes: self.context.config.kafka.max_request_size.min(topic.largest_batch(now)),
+            max_bytes: max_bytes.min(topic.largest_spilled_batch()),
             old_before: self.context.old_before(topic, self.clock_ahead),
         };
         partition.lower_signal();

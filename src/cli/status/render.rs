@@ -135,6 +135,7 @@ fn topics(out: &mut String, topics: &[Topic]) {
     parked(out, topics);
     numbers(out, "late, on a connection of their own", topics, |topic| &topic.late);
     numbers(out, "held back by rate_limit", topics, |topic| &topic.held_back);
+    numbers(out, "stored, since memory could not keep them", topics, |topic| &topic.stored);
     numbers(out, "missing in the cluster, with records that wait", topics, |topic| &topic.missing);
 }
 
@@ -228,6 +229,7 @@ mod tests {
                     parked: vec![parked],
                     late: vec![0],
                     held_back: vec![2],
+                    stored: vec![0],
                     missing: vec![1, 2],
                     ..Topic::default()
                 },
@@ -271,6 +273,9 @@ late, on a connection of their own
 
 held back by rate_limit
   logs-2
+
+stored, since memory could not keep them
+  logs-0
 
 missing in the cluster, with records that wait
   logs-1

@@ -100,6 +100,7 @@ fn every_key_of_a_file_arrives_in_its_field() {
         compression_level: Some(9),
         max_block: Duration::ZERO,
         store: StorePolicy::Never,
+        spill_after: Duration::from_secs(7),
         full: FullPolicy::Reject,
         delivery_timeout: Some(Duration::from_secs(90)),
         rate_limit: Some(5_000_000),

@@ -90,7 +90,7 @@ impl Topics {
             Entry::Occupied(known) => return Ok(known.get().clone()),
             Entry::Vacant(vacant) => {
                 let rules = self.config.topic_rules(name);
-                let log = self.log.clone().filter(|_| rules.store == StorePolicy::Always);
+                let log = self.log.clone().filter(|_| rules.store != StorePolicy::Never);
                 let known = log.is_some().then(|| self.remembered.lock().remove(name)).flatten();
                 let topic = Topic::new(TopicInfo::with_log(name, rules, log));
                 match known {
@@ -112,11 +112,11 @@ impl Topics {
         self.log.is_some()
     }
 
-    /// Whether the records of the topic of that name go to the log first.
+    /// Whether the records of the topic of that name go to the log first, or may.
     pub fn stores(&self, name: &str) -> bool {
         match self.by_name.get(name) {
             Some(known) => known.info.log.is_some(),
-            None => self.log.is_some() && self.config.topic_rules(name).store == StorePolicy::Always,
+            None => self.log.is_some() && self.config.topic_rules(name).store != StorePolicy::Never,
         }
     }
 
