@@ -23,15 +23,15 @@ use forebay::devbroker::{At, DevCluster};
 
 use dev_kafka::DevKafka;
 use support::cluster::{Cluster, unique};
-use support::crash::{self, PARTITIONS, Plan, Topic};
+use support::crash::{self, PARTITIONS, Plan, Store, Topic};
 use support::daemon::{Daemon, Stopped};
 use support::kcat;
 
 const KILLS: u32 = 20;
 const BROKERS: i32 = 3;
 
-fn topic(name: &str, acks: &[i16], stored: bool) -> Topic {
-    Topic { name: unique(name), acks: acks.to_vec(), stored }
+fn topic(name: &str, acks: &[i16], store: Store) -> Topic {
+    Topic { name: unique(name), acks: acks.to_vec(), store }
 }
 
 /// Something happens to the cluster; sooner or later all brokers are up again.
@@ -74,5 +74,5 @@ fn run_and_end(topics: Vec<Topic>, config: &str, kill: impl FnMut(Daemon) -> Sto
 
 #[test]
 fn a_daemon_that_is_killed_again_and_again_keeps_what_kafka_has_acknowledged() {
-    run(vec![topic("killed", &[-1, 0], false), topic("killed", &[-1], false)], "");
+    run(vec![topic("killed", &[-1, 0], Store::Never), topic("killed", &[-1], Store::Never)], "");
 }

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use crate::cluster::{self, Cluster, NODES};
 use crate::support::cluster::{Cluster as _, unique};
 use crate::support::crash::power::{disk_or_say, lose_power};
-use crate::support::crash::{self, PARTITIONS, Plan, Topic, stored_in};
+use crate::support::crash::{self, PARTITIONS, Plan, Store, Topic, overflowing, stored_in};
 use crate::support::daemon::{Daemon, Stopped};
 
 const KILLS: u32 = 10;
@@ -27,8 +27,8 @@ fn harm(cluster: &mut Cluster, topics: &[Topic], random: &mut Rng) {
     }
 }
 
-fn topic(name: &str, acks: &[i16], stored: bool) -> Topic {
-    Topic { name: unique(name), acks: acks.to_vec(), stored }
+fn topic(name: &str, acks: &[i16], store: Store) -> Topic {
+    Topic { name: unique(name), acks: acks.to_vec(), store }
 }
 
 fn run(topics: Vec<Topic>, config: String, kills: u32, kill: impl FnMut(Daemon) -> Stopped) {
@@ -41,14 +41,18 @@ fn run(topics: Vec<Topic>, config: String, kills: u32, kill: impl FnMut(Daemon) 
 #[test]
 fn a_daemon_that_is_killed_again_and_again_keeps_what_kafka_has_acknowledged_and_what_it_has_stored() {
     let backlog = TempDir::with_prefix("forebay-backlog-").expect("a temporary directory");
-    let topics = vec![topic("stored", &[-1, 0, 1], true), topic("memory", &[-1, 0], false)];
-    run(topics, stored_in(backlog.path(), "stored*"), KILLS, Daemon::kill);
+    let topics = vec![
+        topic("stored", &[-1, 0, 1], Store::Always),
+        topic("overflow", &[-1, 0, 1], Store::Overflow),
+        topic("memory", &[-1, 0], Store::Never),
+    ];
+    run(topics, stored_in(backlog.path(), "stored*") + &overflowing("overflow*"), KILLS, Daemon::kill);
 }
 
 #[test]
 fn a_daemon_whose_power_is_cut_again_and_again_keeps_what_it_has_acknowledged() {
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory can be made");
     let Some((disk, backlog)) = disk_or_say(directory.path()) else { return };
-    let topics = vec![topic("power", &[-1, 0, 1, 1], true), topic("memory", &[-1, 0], false)];
+    let topics = vec![topic("power", &[-1, 0, 1, 1], Store::Always), topic("memory", &[-1, 0], Store::Never)];
     run(topics, stored_in(&backlog, "power*"), POWER_CUTS, |daemon| lose_power(daemon, &disk));
 }

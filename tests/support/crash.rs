@@ -58,8 +58,19 @@ pub struct Topic {
     pub name: String,
     /// What clients ask for, each as often as it stands here.
     pub acks: Vec<i16>,
-    /// Whether every record of it goes through the backlog.
-    pub stored: bool,
+    /// What of it goes through the backlog.
+    pub store: Store,
+}
+
+/// Which records of a topic are stored: its rule `store`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// None.
+    Never,
+    /// Those that memory cannot keep, and all before them in their partition.
+    Overflow,
+    /// All.
+    Always,
 }
 
 impl Plan {
@@ -74,6 +85,11 @@ impl Plan {
 /// For [`Plan::config`]: the topics of that name or pattern are stored in `directory`.
 pub fn stored_in(directory: &Path, topics: &str) -> String {
     format!("[backlog]\ndirectory = {directory:?}\n[topics.{topics:?}]\nstore = \"always\"\n")
+}
+
+/// To be added to that: the topics of that name or pattern overflow, which they do often.
+pub fn overflowing(topics: &str) -> String {
+    format!("[topics.{topics:?}]\nstore = \"overflow\"\nspill_after = \"100ms\"\n")
 }
 
 /// What one thread tells the others.
