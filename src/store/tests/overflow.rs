@@ -153,7 +153,8 @@ fn short_memory_has_those_stored_that_hold_the_most() {
     assert!(world.budget.is_pressed());
     assert!(world.store.shared().look_at_overflow(&world.topics, Instant::now()));
     soon(|| world.budget.used() < 3 << 20);
-    assert_eq!(world.partition.held_records(), 70);
+    // While it moves to the log some of it counts twice.
+    soon(|| world.partition.held_records() == 70);
     world.partition.assign(&Drainer::new(1));
     assert_eq!(world.take(70), (0..70).collect::<Vec<_>>());
     world.store.stop().unwrap();
