@@ -19,6 +19,7 @@ mod giving_up;
 mod hostile;
 mod isolation;
 mod malformed;
+mod membership;
 mod memory;
 mod overflow;
 mod produce;
