@@ -72,9 +72,7 @@ impl<S: Storage> Log<S> {
     /// Makes room for a frame of `records_bytes` with `runs` runs, header and all, so that [`Log::append_reserved`] takes it. Nothing else may be
     /// appended in between.
     pub fn reserve(&mut self, records_bytes: usize, runs: usize) -> Result<(), LogError> {
-        if records_bytes > self.options.frame_bytes_max() || runs > self.options.runs_max {
-            return Err(LogError::Refused("a frame is larger than half a segment"));
-        }
+        self.check_size(records_bytes, runs)?;
         self.make_room(records_bytes, runs, For::Records)
     }
 
@@ -85,8 +83,7 @@ impl<S: Storage> Log<S> {
     pub fn append_reserved(&mut self, entries: &[Entry<'_>]) -> Result<Ticket, LogError> {
         self.check(entries)?;
         let (len, runs) = size_of_frame(entries);
-        let fits = |active: &super::active::Active<S::File>| active.fits(len, runs, self.options.runs_max);
-        if self.over_unsynced_limit(len) || !self.active.as_ref().is_some_and(fits) {
+        if !self.has_room(len, runs) {
             return Err(LogError::Busy);
         }
         self.gather(entries, runs)
@@ -110,16 +107,26 @@ impl<S: Storage> Log<S> {
     /// Whether appending these entries must wait for the outcome of the sync that is under way.
     pub fn must_wait(&self, entries: &[Entry<'_>]) -> bool {
         let (len, runs) = size_of_frame(entries);
-        let fits = |active: &super::active::Active<S::File>| active.fits(len, runs, self.options.runs_max);
         let grows = runs == 0 || self.may_grow(For::Records);
-        self.syncing && (self.over_unsynced_limit(len) || !grows || !self.active.as_ref().is_some_and(fits))
+        self.syncing && !(grows && self.has_room(len, runs))
+    }
+
+    /// Whether a frame of `len` bytes with `runs` runs goes into the newest segment without a sync before.
+    fn has_room(&self, len: usize, runs: usize) -> bool {
+        let fits = |active: &super::active::Active<S::File>| active.fits(len, runs, self.options.runs_max);
+        !self.over_unsynced_limit(len) && self.active.as_ref().is_some_and(fits)
+    }
+
+    fn check_size(&self, len: usize, runs: usize) -> Result<(), LogError> {
+        if len > self.options.frame_bytes_max() || runs > self.options.runs_max {
+            return Err(LogError::Refused("a frame is larger than half a segment"));
+        }
+        Ok(())
     }
 
     pub(super) fn put(&mut self, entries: &[Entry<'_>], room_for: For) -> Result<Ticket, LogError> {
         let (len, runs) = size_of_frame(entries);
-        if len > self.options.frame_bytes_max() || runs > self.options.runs_max {
-            return Err(LogError::Refused("a frame is larger than half a segment"));
-        }
+        self.check_size(len, runs)?;
         self.make_room(len, runs, room_for)?;
         let ticket = self.gather(entries, runs)?;
         if self.active.as_ref().is_some_and(|active| active.pending_bytes() >= self.options.write_bytes) {
