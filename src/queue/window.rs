@@ -319,11 +319,16 @@ impl Window {
         sent().or_else(built).or_else(|| self.front.front().map(|item| item.arrived()))
     }
 
+    /// Batches without numbers, oldest first: they come behind those that have some.
+    pub fn unnumbered(&self) -> impl Iterator<Item = &Built> {
+        let renumbered = self.flight.iter().flat_map(|flight| &flight.renumbered);
+        self.built.iter().chain(renumbered).map(|built| &**built)
+    }
+
     /// Records in batches that are not settled.
     pub fn batched_records(&self) -> u64 {
-        let renumbered = self.flight.iter().flat_map(|flight| &flight.renumbered);
-        let built: u64 = self.built.iter().chain(renumbered).map(|built| u64::from(built.sealed.count())).sum();
-        built + self.batches.iter().map(|batch| u64::from(batch.count)).sum::<u64>()
+        let unnumbered: u64 = self.unnumbered().map(|built| u64::from(built.sealed.count())).sum();
+        unnumbered + self.batches.iter().map(|batch| u64::from(batch.count)).sum::<u64>()
     }
 
     /// Whether something of that batch may have been appended by an attempt before this one.

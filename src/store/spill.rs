@@ -163,19 +163,13 @@ fn batched_receipts(window: &mut Window) -> Vec<Receipt> {
     batches.chain(unnumbered).flat_map(|marks| marks.extract_if(.., wants)).map(|mark| mark.receipt).collect()
 }
 
-/// Those without numbers, oldest first.
-fn unnumbered(window: &Window) -> impl Iterator<Item = &Built> {
-    let renumbered = window.flight.iter().flat_map(|flight| &flight.renumbered);
-    window.built.iter().chain(renumbered).map(|built| &**built)
-}
-
 /// At most so many bytes, in so many runs.
 fn frame_size(window: &Window) -> (usize, usize) {
     let batches = window.batches.iter().map(|batch| run_size(&batch.bytes, batch.count));
-    let built = unnumbered(window).map(|built| run_size(built.sealed.as_bytes(), built.sealed.count()));
+    let built = window.unnumbered().map(|built| run_size(built.sealed.as_bytes(), built.sealed.count()));
     let versions = window.flight.iter().map(|flight| flight.versions.len() * ENTRY_BYTES);
     let bytes = batches.chain(built).chain(versions).sum();
-    (bytes, window.batches.len() + unnumbered(window).count())
+    (bytes, window.batches.len() + window.unnumbered().count())
 }
 
 /// The bytes of a batch in the log, at most: records that are compressed stay as they are, others are written in run form.
@@ -218,7 +212,7 @@ impl Frame {
             frame.runs.push((next, Content::of(&batch.bytes, batch.count)?));
             next += u64::from(batch.count);
         }
-        for (place, built) in unnumbered(window).enumerate() {
+        for (place, built) in window.unnumbered().enumerate() {
             let count = built.sealed.count();
             // The next epoch of a lane is the fence against what was sent before: a later start must go on with it, so it counts as sent.
             if let (0, Some(lane)) = (place, window.lane.filter(|lane| is_fence(lane, window, built))) {

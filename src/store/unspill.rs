@@ -137,9 +137,7 @@ impl<F: StorageFile> Appender<F> {
     fn turn_off<S: Storage<File = F>>(&self, log: &Log<S>, partition: &Arc<Partition>) -> bool {
         let Some(stored) = partition.stored() else { return true };
         let mut window = partition.window();
-        let renumbered = window.flight.as_ref().map_or(0, |flight| flight.renumbered.len());
-        let is_empty =
-            window.batches.is_empty() && window.built.is_none() && window.front.is_empty() && renumbered == 0;
+        let is_empty = window.batches.is_empty() && window.unnumbered().next().is_none() && window.front.is_empty();
         if !is_empty || window.unburied > 0 || !stored.is_drained() {
             return false;
         }
