@@ -171,19 +171,20 @@ mod loom_tests {
         }
     }
 
+    fn push_from_two(partition: &Arc<Partition>) -> [loom::thread::JoinHandle<()>; 2] {
+        [Urgency::Listed, Urgency::Urgent].map(|urgency| {
+            let partition = partition.clone();
+            loom::thread::spawn(move || partition.push(urgency))
+        })
+    }
+
     /// Two pushers, and a drainer that looks once unasked, as after an answer, and then whenever it was told: no item is left
     /// behind, and the next push is told of.
     #[test]
     fn loom_no_push_is_left_behind() {
         loom::model(|| {
             let partition = Arc::new(Partition::default());
-            let pushers: Vec<_> = [Urgency::Listed, Urgency::Urgent]
-                .into_iter()
-                .map(|urgency| {
-                    let partition = partition.clone();
-                    loom::thread::spawn(move || partition.push(urgency))
-                })
-                .collect();
+            let pushers = push_from_two(&partition);
             let mut taken = partition.take();
             taken += partition.attend();
             for pusher in pushers {
@@ -200,13 +201,7 @@ mod loom_tests {
     fn loom_no_push_is_left_behind_when_another_drains() {
         loom::model(|| {
             let partition = Arc::new(Partition::default());
-            let pushers: Vec<_> = [Urgency::Listed, Urgency::Urgent]
-                .into_iter()
-                .map(|urgency| {
-                    let partition = partition.clone();
-                    loom::thread::spawn(move || partition.push(urgency))
-                })
-                .collect();
+            let pushers = push_from_two(&partition);
             partition.signal.pass_on(true);
             let mut taken = partition.take();
             if partition.log_told.swap(0, Ordering::Acquire) > 0 {

@@ -97,6 +97,15 @@ impl World {
         partition.push(item);
     }
 
+    /// The disk fails no longer, and the log has found out.
+    fn heal(&self) {
+        self.storage.fail(None);
+        soon(|| {
+            self.store.shared().retry();
+            self.store.shared().figures().health == Health::Well
+        });
+    }
+
     /// The error codes of so many answers.
     fn answers(&self, count: usize) -> Vec<i16> {
         let mut codes = Vec::new();
@@ -195,11 +204,7 @@ fn a_failing_disk_refuses_acks_1_keeps_the_records_and_stores_them_when_it_is_we
     world.push(1, 10);
     assert_eq!(world.answers(1), [56]);
     assert!(matches!(world.store.shared().figures().health, Health::Failing(words) if words.contains("(EIO)")));
-    world.storage.fail(None);
-    soon(|| {
-        world.store.shared().retry();
-        world.store.shared().figures().health == Health::Well
-    });
+    world.heal();
     world.push(2, 10);
     assert_eq!(world.answers(1), [0]);
     world.storage.lose_power();

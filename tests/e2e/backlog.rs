@@ -3,7 +3,6 @@
 use std::thread;
 
 use forebay::devbroker::At;
-use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -120,10 +119,7 @@ fn records_are_stored_while_kafka_is_away_and_stops_neither_wait_for_it_nor_lose
             }
             number += 1;
         }
-        daemon.process().signal(Signal::SIGTERM);
-        let stopped = daemon.ended();
-        assert_eq!(stopped.code(), 0, "{}", stopped.log);
-        daemon = Daemon::start_on(stopped.files);
+        daemon = daemon.restart();
     }
     cluster.start_all();
     settled_ledger(&daemon, number as u64 - 1);

@@ -3,7 +3,6 @@
 use std::fs;
 
 use forebay::devbroker::At;
-use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::backlog::{Stored, backlog, numbered, numbers, send};
@@ -128,10 +127,7 @@ fn a_stop_while_kafka_is_away_loses_nothing_and_does_not_wait_for_it() {
             number += 1;
         }
         daemon.wait_for_status("all of it", SOON, |status| (status["ledger"]["held"] == number - 1).then_some(()));
-        daemon.process().signal(Signal::SIGTERM);
-        let stopped = daemon.ended();
-        assert_eq!(stopped.code(), 0, "{}", stopped.log);
-        daemon = Daemon::start_on(stopped.files);
+        daemon = daemon.restart();
     }
     cluster.start_all();
     settled_ledger(&daemon, number as u64 - 1);

@@ -242,6 +242,14 @@ impl Daemon {
         self.ended()
     }
 
+    /// Stops it, which it must do well, and starts it again on its files.
+    #[track_caller]
+    pub fn restart(self) -> Daemon {
+        let stopped = self.stop();
+        assert_eq!(stopped.code(), 0, "{}", stopped.log);
+        Daemon::start_on(stopped.files)
+    }
+
     /// Waits for it to end without being told to.
     #[track_caller]
     pub fn ended(mut self) -> Stopped {

@@ -134,11 +134,7 @@ fn a_disk_that_fails_leaves_everything_in_memory_and_refuses_acks_1() {
         sender.hear(&world, false, &mut random);
         broker.log == [0, 1]
     });
-    world.storage.fail(None);
-    soon(|| {
-        world.store.shared().retry();
-        world.store.shared().figures().health == Health::Well
-    });
+    world.heal();
     world.push(2, 10);
     assert_eq!(world.answers(1), [0]);
     world.store.stop().unwrap();
